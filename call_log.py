@@ -1,0 +1,114 @@
+"""The log lines about calls: one line an event, on stdout, in the forms that people grep for.
+
+`CallLog` holds a call's id and business, which end every line. What peers send is made safe
+here: a line never breaks in two and never carries control characters, whoever spoke or sent it.
+Called from any thread; it must not block on anything but stdout.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+from queue_depth import Overload
+
+logger = logging.getLogger("tamlil")
+
+
+def configure_logging() -> None:
+    """Send the lines of `logger` to stdout as they are, whatever the locale of the process."""
+    if logger.handlers:
+        return
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+
+
+def one_line(text: str) -> str:
+    """`text` with white space folded to single spaces and other control characters left out."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+def worth_saying(count: int) -> bool:
+    """Whether the `count`-th repetition of a line is logged: the 1st, 10th, 100th …"""
+    while count > 1 and count % 10 == 0:
+        count //= 10
+    return count == 1
+
+
+class CallLog:
+    """The lines about one call. `transcripts=False` keeps what people said out of the log."""
+
+    def __init__(self, call_sid: str, tenant_id: str, *, transcripts: bool = True) -> None:
+        self._end = f"call={call_sid} tenant={tenant_id}"
+        self._transcripts = transcripts
+
+    def connected(self) -> None:
+        logger.info("[WS] connected %s", self._end)
+
+    def disconnected(self, code: int, reason: str, skipped: int, ignored: int) -> None:
+        """The socket's end; `skipped` messages were broken, `ignored` ones not for us."""
+        logger.info(
+            "[WS] closed: %d %s %s skipped=%d ignored=%d",
+            code,
+            one_line(reason) or "-",
+            self._end,
+            skipped,
+            ignored,
+        )
+
+    def refused(self, code: int, reason: str) -> None:
+        logger.warning("[WS] refused: %d %s %s", code, one_line(reason), self._end)
+
+    def fault(self, fault: str, count: int) -> None:
+        """A message that was skipped; `count` is how often this conversation had such a one."""
+        if worth_saying(count):
+            logger.warning("[WS] skipped: %s %s count=%d", one_line(fault), self._end, count)
+
+    def crashed(self, where: str) -> None:
+        """A fault of our own, with its traceback: call it while handling the exception."""
+        logger.exception("[%s] internal error %s", where, self._end)
+
+    def session_started(self) -> None:
+        logger.info("[STT] session started %s", self._end)
+
+    def partial(self, text: str, delay_ms: int) -> None:
+        if self._transcripts:
+            logger.info("🟡 Partial(%dms): %s %s", delay_ms, one_line(text), self._end)
+
+    def final(self, text: str) -> None:
+        if self._transcripts:
+            logger.info("🟢 Final: %s %s", one_line(text), self._end)
+
+    def session_closed(self, frames: int, dropped: int, seconds: float) -> None:
+        logger.info(
+            "[STT] session closed %s frames=%d dropped=%d seconds=%.1f",
+            self._end,
+            frames,
+            dropped,
+            seconds,
+        )
+
+    def frame_dropped(self, dropped: int) -> None:
+        if worth_saying(dropped):
+            logger.warning("[STT] queue full: dropped frame %s dropped=%d", self._end, dropped)
+
+    def overload(self, overload: Overload) -> None:
+        logger.warning(
+            "[STT] overload: queue over %d of %d in %d of %d samples %s",
+            overload.limit,
+            overload.size,
+            overload.over,
+            overload.samples,
+            self._end,
+        )
+
+    def stream_failed(self, error: str, what_next: str) -> None:
+        logger.warning("[STT] streaming failed: %s → %s %s", one_line(error), what_next, self._end)
+
+    def reaped(self, idle_seconds: float) -> None:
+        logger.warning("[REAPER] closed %s idle=%ds", self._end, idle_seconds)

@@ -1,0 +1,111 @@
+"""The settings: read from the environment once, checked, and frozen.
+
+Pure: nothing here opens a file or a socket. `README.md` has the table for people.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from errors import SettingsError
+
+
+def _whole(variable: str, default: int, low: int, high: int) -> Any:
+    return field(
+        default=default, metadata={"variable": variable, "kind": int, "range": (low, high)}
+    )
+
+
+def _seconds(variable: str, default: float, low: float, high: float) -> Any:
+    return field(
+        default=default, metadata={"variable": variable, "kind": float, "range": (low, high)}
+    )
+
+
+def _text(variable: str, default: str, pattern: str, meaning: str) -> Any:
+    return field(
+        default=default,
+        metadata={"variable": variable, "kind": str, "pattern": pattern, "meaning": meaning},
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All settings of a process; the names of the variables stand beside the fields."""
+
+    host: str = _text("HOST", "0.0.0.0", r"[^\s/]+", "an address to listen on")
+    port: int = _whole("PORT", 8000, 0, 65535)
+    web_concurrency: int = _whole("WEB_CONCURRENCY", 2, 1, 64)
+    max_concurrent_calls: int = _whole("MAX_CONCURRENT_CALLS", 50, 1, 10_000)
+
+    stt_queue_frames: int = _whole("STT_QUEUE_FRAMES", 16, 2, 1_000)
+    # 1,000 ms of 8 kHz mu-law is 8,000 bytes, well under the 15,360 that are safe to send to Google
+    stt_batch_ms: int = _whole("STT_BATCH_MS", 100, 20, 1_000)
+    stt_partial_debounce_ms: int = _whole("STT_PARTIAL_DEBOUNCE_MS", 200, 0, 60_000)
+    stt_close_seconds: float = _seconds("STT_CLOSE_SECONDS", 2, 0.1, 10)
+    stt_language: str = _text(
+        "STT_LANGUAGE",
+        "iw-IL",
+        r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*",
+        "a language code such as iw-IL or en-US",
+    )
+    stt_model: str = _text(
+        "STT_MODEL", "default", r"[a-z0-9_]{1,40}", "a model's name such as default"
+    )
+
+    reaper_interval_seconds: float = _seconds("REAPER_INTERVAL_SECONDS", 60, 0.05, 3_600)
+    reaper_idle_seconds: float = _seconds("REAPER_IDLE_SECONDS", 120, 0.1, 86_400)
+    drain_seconds: float = _seconds("DRAIN_SECONDS", 15, 1, 280)
+
+    speech_emulator_host: str = _text(
+        "SPEECH_EMULATOR_HOST", "", r"[^\s:/]+:\d{1,5}", "host:port, without http://"
+    )
+    google_credentials_json: str = field(
+        default="", repr=False, metadata={"variable": "GOOGLE_CREDENTIALS_JSON", "kind": str}
+    )
+    google_application_credentials: str = field(
+        default="", metadata={"variable": "GOOGLE_APPLICATION_CREDENTIALS", "kind": str}
+    )
+
+    log_transcripts: bool = field(
+        default=True, metadata={"variable": "LOG_TRANSCRIPTS", "kind": bool}
+    )
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> Settings:
+        """Read the settings from `environ`; an unset or empty variable keeps its default.
+
+        Raises `SettingsError`, whose one line names the variable, for a value that is wrong.
+        """
+        values: dict[str, Any] = {}
+        for item in dataclasses.fields(cls):
+            raw = environ.get(item.metadata["variable"], "").strip()
+            if raw:
+                values[item.name] = _parse(item.metadata, raw)
+        return cls(**values)
+
+
+def _parse(metadata: Mapping[str, Any], raw: str) -> Any:
+    variable, kind = metadata["variable"], metadata["kind"]
+    if kind is bool:
+        if raw not in ("0", "1"):
+            raise SettingsError(f"{variable}={raw}: must be 0 or 1")
+        return raw == "1"
+    if kind is str:
+        pattern = metadata.get("pattern")
+        if pattern and not re.fullmatch(pattern, raw):
+            raise SettingsError(f"{variable}={raw}: must be {metadata['meaning']}")
+        return raw
+    low, high = metadata["range"]
+    wanted = f"must be a {'whole ' if kind is int else ''}number from {low} to {high}"
+    try:
+        value = kind(raw)
+    except ValueError:
+        raise SettingsError(f"{variable}={raw}: {wanted}") from None
+    if not low <= value <= high:  # also refuses nan
+        raise SettingsError(f"{variable}={raw}: {wanted}")
+    return value
