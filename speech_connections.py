@@ -1,0 +1,119 @@
+"""The HTTP/2 connections to Google Speech-to-Text that a process's calls share.
+
+An HTTP/2 connection carries about 100 streams; the next one is queued by the client and hangs
+without any error. So a connection is leased to at most 90 calls, and another one is opened for
+the 91st. They are made when the first call needs them, hence after any fork, and are kept.
+
+`lease()` and `release()` may be called from any thread; nothing waits for the network in them.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import grpc
+from google.auth.credentials import Credentials
+from google.cloud.speech_v1 import SpeechClient
+from google.cloud.speech_v1.services.speech.transports import SpeechGrpcTransport
+from google.cloud.speech_v1.types import StreamingRecognizeRequest, StreamingRecognizeResponse
+
+CALLS_PER_CONNECTION = 90
+
+# Without it, channels with the same arguments share one connection after all.
+_OWN_CONNECTION = ("grpc.use_local_subchannel_pool", 1)
+
+_Request = StreamingRecognizeRequest.pb()
+_Response = StreamingRecognizeResponse.pb()
+
+
+class SpeechConnection:
+    """One HTTP/2 connection to the Speech API, with the number of calls that hold it."""
+
+    def __init__(self, client: SpeechClient, channel: grpc.Channel) -> None:
+        self.client = client
+        self.channel = channel
+        self.leases = 0
+        # The client's own method blocks until the first response, so that a silent call would
+        # leave nothing to cancel, and wraps every message in a second object. The channel under
+        # it gives the call at once, and takes the protobuf messages as they are.
+        self._streaming_recognize = channel.stream_stream(
+            "/google.cloud.speech.v1.Speech/StreamingRecognize",
+            request_serializer=_Request.SerializeToString,
+            response_deserializer=_Response.FromString,
+        )
+
+    def streaming_recognize(self, requests: Iterator[Any]) -> Any:
+        """Open a stream; returns gRPC's call at once: iterate it for responses, or cancel it.
+
+        `requests` yields raw `StreamingRecognizeRequest` messages and is run by a thread of
+        gRPC's. Iterating raises `grpc.RpcError` when the stream fails.
+        """
+        return self._streaming_recognize(requests)
+
+
+class SpeechConnections:
+    """The connections that are made with one set of credentials.
+
+    `credentials` None: to `emulator_host` ("host:port"), without TLS.
+    """
+
+    def __init__(
+        self,
+        credentials: Credentials | None,
+        *,
+        emulator_host: str = "",
+        calls_per_connection: int = CALLS_PER_CONNECTION,
+    ) -> None:
+        self._credentials = credentials
+        self._emulator_host = emulator_host
+        self._calls_per_connection = calls_per_connection
+        self._lock = threading.Lock()
+        self._connections: list[SpeechConnection] = []
+        self._pid = os.getpid()
+
+    def lease(self) -> SpeechConnection:
+        """A connection with room for one more call. Give it back with `release()`."""
+        with self._lock:
+            if self._pid != os.getpid():  # connections do not survive a fork
+                self._connections, self._pid = [], os.getpid()
+            for connection in self._connections:
+                if connection.leases < self._calls_per_connection:
+                    break
+            else:
+                connection = self._connect()
+                self._connections.append(connection)
+            connection.leases += 1
+            return connection
+
+    def release(self, connection: SpeechConnection) -> None:
+        """Give a lease back."""
+        with self._lock:
+            connection.leases -= 1
+
+    def close(self) -> None:
+        """Close all connections; streams on them are cancelled."""
+        with self._lock:
+            connections, self._connections = self._connections, []
+        for connection in connections:
+            connection.channel.close()
+
+    def _connect(self) -> SpeechConnection:
+        if self._credentials is None:
+            channel = grpc.insecure_channel(self._emulator_host, options=[_OWN_CONNECTION])
+            transport = SpeechGrpcTransport(channel=channel)
+        else:
+            transport = SpeechGrpcTransport(
+                credentials=self._credentials,
+                # tokens are signed here instead of fetched one after the other
+                always_use_jwt_access=True,
+                channel=_own_channel,
+            )
+        return SpeechConnection(SpeechClient(transport=transport), transport.grpc_channel)
+
+
+def _own_channel(host: str, **arguments: Any) -> grpc.Channel:
+    arguments["options"] = [*(arguments.get("options") or ()), _OWN_CONNECTION]
+    return SpeechGrpcTransport.create_channel(host, **arguments)
