@@ -1,0 +1,182 @@
+"""One WebSocket of a live call, read in its handler's own thread.
+
+It takes the place of simple-websocket's server class under flask-sock, which reads each socket in
+a thread of its own into an unbounded list, so that a slow handler grows memory instead of leaving
+the bytes to TCP. Here a read takes what has come, at most 64 KiB, and nothing is read until the
+handler asks again. The protocol is the sans-I/O core of the `websockets` library.
+
+`receive()` belongs to the handler's thread; `close()` may be called from any.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+import flask_sock
+from websockets.datastructures import Headers
+from websockets.frames import Frame, Opcode
+from websockets.http11 import Request
+from websockets.protocol import State
+from websockets.server import ServerProtocol
+
+MAX_MESSAGE_BYTES = 64 * 1024
+READ_BYTES = 64 * 1024
+# How long a peer that neither sends nor reads is waited for, at each end's doing
+CLOSE_SECONDS = 2.0
+
+
+class BinaryMessage:
+    """Stands for a binary message, which Twilio never sends: nothing here reads its content."""
+
+
+BINARY: Final = BinaryMessage()
+
+
+class MediaSocket:
+    """The server's end of a WebSocket, made from the WSGI environment of its upgrade request.
+
+    Raises `simple_websocket.ConnectionClosed` from `receive()` when the conversation is over,
+    because flask-sock expects it. `max_message_bytes`: a longer message closes with 1009.
+    """
+
+    def __init__(
+        self,
+        environ: dict[str, Any],
+        *,
+        max_message_bytes: int = MAX_MESSAGE_BYTES,
+        close_seconds: float = CLOSE_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._sock, self.mode = _socket_of(environ)
+        self._close_seconds = close_seconds
+        self._clock = clock
+        self._lock = threading.Lock()  # the protocol's state, and the order of what is written
+        self._protocol = ServerProtocol(state=State.OPEN, max_size=max_message_bytes)
+        self._parts: list[bytes] = []
+        self._parts_opcode = Opcode.TEXT
+        self._closed_here = False
+        self._sock.settimeout(close_seconds)
+        self._shake_hands(environ)
+
+    def receive(self) -> list[bytes | BinaryMessage]:
+        """Wait for text messages and return all that have come, as UTF-8 bytes, in order.
+
+        Raises `ConnectionClosed` once either side has closed, or the connection broke.
+        """
+        while self._protocol.state is State.OPEN:
+            messages = self._read()
+            if messages:
+                return messages
+        raise flask_sock.ConnectionClosed(self.close_code, self.close_reason)
+
+    def close(self, code: int = 1000, reason: str = "") -> None:
+        """Send a close frame, once; from any thread. `receive()` ends at its next wake-up.
+
+        The handler calls `linger()` when it is through.
+        """
+        with self._lock:
+            if self._protocol.state is State.OPEN:
+                self._closed_here = True
+                self._protocol.send_close(code, _short(reason))
+                self._flush()
+
+    def linger(self) -> None:
+        """Close if need be, read to the peer's end for a while, and shut the socket down.
+
+        A socket that is closed with bytes unread is reset by the kernel, and the peer would lose
+        the close frame that is on its way.
+        """
+        self.close()
+        give_up_at = self._clock() + self._close_seconds
+        while self._protocol.state is not State.CLOSED and self._clock() < give_up_at:
+            self._read()
+        with contextlib.suppress(OSError):  # the peer may be gone already
+            self._sock.shutdown(socket.SHUT_RDWR)
+
+    @property
+    def close_code(self) -> int:
+        """The close code that ended it: ours if we closed, else the peer's; 1006 for neither."""
+        close = self._protocol.close_sent or self._protocol.close_rcvd
+        return int(close.code) if close is not None else 1006
+
+    @property
+    def close_reason(self) -> str:
+        close = self._protocol.close_sent or self._protocol.close_rcvd
+        return close.reason if close is not None else "the connection broke"
+
+    def _read(self) -> list[bytes | BinaryMessage]:
+        try:
+            data = self._sock.recv(READ_BYTES)
+        except TimeoutError:
+            return []
+        except OSError:  # reset, or shut down under us: the peer is gone
+            data = b""
+        with self._lock:
+            if data:
+                self._protocol.receive_data(data)
+            else:
+                self._protocol.receive_eof()
+            messages = self._messages()
+            self._flush()
+        # What still comes after our own close frame was sent belongs to nobody.
+        return [] if self._closed_here else messages
+
+    def _messages(self) -> list[bytes | BinaryMessage]:
+        messages: list[bytes | BinaryMessage] = []
+        for frame in self._protocol.events_received():
+            assert isinstance(frame, Frame)  # the handshake is behind us
+            opcode = frame.opcode
+            if opcode is Opcode.TEXT and frame.fin:  # nearly every frame
+                messages.append(frame.data)  # type: ignore[arg-type]  # bytes when received
+            elif opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
+                self._join(frame, messages)
+        return messages
+
+    def _join(self, frame: Frame, messages: list[bytes | BinaryMessage]) -> None:
+        if frame.opcode is not Opcode.CONT:
+            self._parts, self._parts_opcode = [], frame.opcode
+        self._parts.append(bytes(frame.data))
+        if frame.fin:
+            messages.append(b"".join(self._parts) if self._parts_opcode is Opcode.TEXT else BINARY)
+            self._parts = []
+
+    def _flush(self) -> None:
+        for data in self._protocol.data_to_send():
+            try:
+                if data:
+                    self._sock.sendall(data)
+                else:
+                    self._sock.shutdown(socket.SHUT_WR)
+            except OSError:  # the peer is gone; the next read says so
+                return
+
+    def _shake_hands(self, environ: dict[str, Any]) -> None:
+        """Answer the upgrade request that the WSGI server has already read (RFC 6455, 4.2)."""
+        headers = Headers()
+        for key, value in environ.items():
+            if key.startswith("HTTP_"):
+                headers[key[5:].replace("_", "-").title()] = value
+        response = self._protocol.accept(Request(environ.get("PATH_INFO", "/"), headers))
+        self._sock.sendall(response.serialize())
+        if response.status_code != http.HTTPStatus.SWITCHING_PROTOCOLS:
+            self._protocol.state = State.CLOSED
+
+
+def _socket_of(environ: dict[str, Any]) -> tuple[socket.socket, str]:
+    """The connection under a WSGI request, and the name flask-sock has for the server there."""
+    for mode in ("gunicorn", "werkzeug"):
+        sock = environ.get(f"{mode}.socket")
+        if sock is not None:
+            return sock, mode
+    raise RuntimeError("no socket in the WSGI environment: run under gunicorn or flask run")
+
+
+def _short(reason: str) -> str:
+    """`reason` cut to the 123 bytes that a close frame has room for (RFC 6455, 5.5)."""
+    return reason.encode()[:123].decode(errors="ignore")

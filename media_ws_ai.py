@@ -1,0 +1,230 @@
+"""The Twilio side of a live call: reads a media stream's messages, hands its frames to the session.
+
+One `MediaCall` is one WebSocket, run from its first message to its end by the thread (in a gevent
+worker: greenlet) that flask-sock has for the request. It must never block on anything but its
+socket while the call lives, and never let an exception out: flask-sock would write an HTTP error
+into the open WebSocket.
+
+Source of the messages: Twilio's documentation, "Media Streams: WebSocket messages".
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Protocol
+
+from flask import Blueprint, request
+from flask_sock import ConnectionClosed, Sock
+
+import twilio_messages
+from call_log import CallLog
+from errors import BadConversation, BadMessage, CallRefused, CallReplaced
+from media_socket import BinaryMessage, MediaSocket
+from registry import DEFAULT_TENANT, CallRegistry, LiveCall
+from twilio_messages import Media, Start, Stop, is_identifier
+
+# Media may come before the `start` that says whose it is: 5 s of it are kept.
+EARLY_FRAMES = 250
+
+
+class CallSession(Protocol):
+    """What a media stream needs of a recognition session."""
+
+    def push_audio(self, frame: bytes) -> bool: ...
+
+    def close(self) -> None: ...
+
+
+OpenSession = Callable[[str, str, CallLog], CallSession]
+MakeLog = Callable[[str, str], CallLog]
+
+
+class MediaCall:
+    """One media stream.
+
+    `tenants`: the candidates for the call's business that came with the request, by what they
+    came in ("path", "query", "header"). `open_session(call_sid, tenant, log)` makes the session.
+    """
+
+    def __init__(
+        self,
+        socket: MediaSocket,
+        registry: CallRegistry,
+        open_session: OpenSession,
+        make_log: MakeLog,
+        tenants: dict[str, str | None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._socket = socket
+        self._registry = registry
+        self._open_session = open_session
+        self._make_log = make_log
+        self._tenants = tenants
+        self._clock = clock
+        self._log = make_log("-", "-")
+        self._slot: LiveCall | None = None
+        self._session: CallSession | None = None
+        self._start: Start | None = None
+        self._stream_sids: tuple[str, ...] = ("",)  # that its media may carry: its own, or none
+        self._refused = False
+        self._read_at = clock()
+        self._early: list[Media] = []
+        self.faults: Counter[str] = Counter()  # skipped messages, by fault
+        self.ignored: Counter[str] = Counter()  # unknown events and other tracks' frames
+
+    def run(self) -> None:
+        """Serve the stream to its end; returns when the call is closed and its slot given back."""
+        code, reason = 1011, "internal error"
+        try:
+            self._converse()
+            code, reason = 1000, "the call has ended"
+        except ConnectionClosed as end:
+            code, reason = int(end.reason), end.message or ""
+        except BadConversation as fault:
+            code, reason = fault.code, str(fault)
+            self._refuse(code, reason)
+        except CallRefused as refusal:
+            code, reason = refusal.close_code, str(refusal)
+            self._refuse(code, reason)
+        except CallReplaced as replaced:
+            code, reason = 1000, str(replaced)
+        except Exception:  # flask-sock would write its HTTP 500 into the open WebSocket
+            self._log.crashed("WS")
+        finally:
+            self._end(code, reason)
+
+    def _converse(self) -> None:
+        while True:
+            messages = self._socket.receive()
+            self._read_at = self._clock()
+            for message in messages:
+                try:
+                    if not self._take(message):
+                        return
+                except BadMessage as fault:
+                    self._skip(str(fault))
+
+    def _take(self, text: bytes | BinaryMessage) -> bool:
+        """Act on one message; False for the `stop` that ends the call."""
+        if isinstance(text, BinaryMessage):
+            raise BadMessage("a binary message")
+        message = twilio_messages.parse(text)
+        if isinstance(message, Media):  # nearly every message
+            if self._start is None:
+                self._keep_early(message)
+            else:
+                self._take_media(message)
+        elif isinstance(message, Start):
+            self._take_start(message)
+        elif isinstance(message, Stop):
+            if self._start is None:
+                raise BadConversation(1002, "stop came before start")
+            return False
+        elif isinstance(message, twilio_messages.Unknown):
+            self.ignored["unknown event"] += 1
+        return True
+
+    def _take_media(self, message: Media) -> None:
+        media = message.media
+        if self._slot is not None:
+            self._slot.last_audio = self._read_at
+        if media.track not in twilio_messages.INBOUND_TRACKS:
+            self.ignored["frame of another track"] += 1
+        elif not media.payload:
+            raise BadMessage("media: the payload is empty")
+        elif message.stream_sid not in self._stream_sids:
+            raise BadMessage("media: the frame is of another stream")
+        elif self._session is not None:
+            self._session.push_audio(media.payload)
+
+    def _keep_early(self, message: Media) -> None:
+        if len(self._early) >= EARLY_FRAMES:
+            raise BadConversation(1002, f"{EARLY_FRAMES} media messages came, but no start")
+        self._early.append(message)
+
+    def _take_start(self, message: Start) -> None:
+        if self._start is not None:
+            if message.start.call_sid == self._start.start.call_sid:
+                raise BadMessage("a second start")
+            raise BadConversation(1002, "a second start, for another call")
+        twilio_messages.check_start(message)
+        call_sid, tenant = message.start.call_sid, self._tenant_of(message)
+        self._log = self._make_log(call_sid, tenant)
+        self._slot = self._registry.take_slot(
+            call_sid, tenant, hang_up=self._socket.close, log=self._log
+        )
+        self._log.connected()
+        self._start = message
+        self._stream_sids = (message.stream_sid or message.start.stream_sid, "")
+        self._session = self._open_session(call_sid, tenant, self._log)
+        self._registry.register_session(call_sid, self._session, tenant, slot=self._slot)
+        early, self._early = self._early, []
+        for media in early:
+            try:
+                self._take_media(media)
+            except BadMessage as fault:
+                self._skip(str(fault))
+
+    def _tenant_of(self, start: Start) -> str:
+        """The call's business: from the path, else the stream's parameter, query or header."""
+        candidates = (
+            ("the path", self._tenants.get("path")),
+            ("customParameters.tenant", start.start.custom_parameters.get("tenant")),
+            ("?tenant=", self._tenants.get("query")),
+            ("X-Tenant", self._tenants.get("header")),
+        )
+        for where, tenant in candidates:
+            if tenant:
+                if not is_identifier(tenant):
+                    raise BadConversation(
+                        1008, f"{where}: a business's id is 1 to 64 letters, digits, dots, _ or -"
+                    )
+                return str(tenant)
+        return DEFAULT_TENANT
+
+    def _skip(self, fault: str) -> None:
+        kind = fault.split(":", 1)[0]
+        self.faults[kind] += 1
+        self._log.fault(fault, self.faults[kind])
+
+    def _refuse(self, code: int, reason: str) -> None:
+        self._refused = True
+        self._log.refused(code, reason)
+
+    def _end(self, code: int, reason: str) -> None:
+        """Close what there is to close; each step must come whatever the one before did."""
+        try:
+            self._socket.close(code, reason)
+            if self._slot is not None:
+                self._registry.close_session(
+                    self._slot.call_sid, slot=self._slot, code=code, reason=reason
+                )
+            if self._session is not None:
+                self._session.close()  # also one that came too late for its slot
+            if not self._refused:
+                self._log.disconnected(code, reason, self.faults.total(), self.ignored.total())
+            self._socket.linger()
+        except Exception:  # see run()
+            self._log.crashed("WS")
+
+
+def make_blueprint(
+    registry: CallRegistry, open_session: OpenSession, make_log: MakeLog
+) -> Blueprint:
+    """The addresses `WS /media` and `WS /media/<tenant>`."""
+    blueprint = Blueprint("media", __name__)
+    sock = Sock()
+
+    def media(socket: MediaSocket, tenant: str | None = None) -> None:
+        tenants = {
+            "path": tenant,
+            "query": request.args.get("tenant"),
+            "header": request.headers.get("X-Tenant"),
+        }
+        MediaCall(socket, registry, open_session, make_log, tenants).run()
+
+    sock.route("/media", bp=blueprint)(media)
+    sock.route("/media/<tenant>", bp=blueprint, endpoint="tenant_media")(media)
+    return blueprint

@@ -1,0 +1,138 @@
+"""What Twilio sends over a media stream's WebSocket, read into typed messages. Pure.
+
+Source: Twilio's documentation, "Media Streams: WebSocket messages". Twilio writes numbers as
+strings in some messages and as numbers in others; both are taken everywhere.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+
+from errors import BadConversation, BadMessage
+
+INBOUND_TRACKS = frozenset(("inbound", "inbound_track", ""))  # the two spellings that are in use
+
+# What ends up in log lines and record keys. Twilio's own ids are two letters and 32 hex digits.
+_IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}")
+
+
+class Connected(msgspec.Struct, tag_field="event", tag="connected"):
+    protocol: str = ""
+    version: str = ""
+
+
+class MediaFormat(msgspec.Struct, rename="camel"):
+    encoding: str = "audio/x-mulaw"
+    sample_rate: int | str = 8000
+    channels: int | str = 1
+
+
+class StartBody(msgspec.Struct, rename="camel"):
+    call_sid: str
+    account_sid: str = ""
+    stream_sid: str = ""
+    tracks: list[str] = []
+    custom_parameters: dict[str, Any] = {}
+    media_format: MediaFormat = msgspec.field(default_factory=MediaFormat)
+
+
+class Start(msgspec.Struct, tag_field="event", tag="start", rename="camel"):
+    start: StartBody
+    stream_sid: str = ""
+
+
+class MediaBody(msgspec.Struct):
+    payload: bytes  # msgspec decodes the base64
+    track: str = "inbound"
+
+
+class Media(msgspec.Struct, tag_field="event", tag="media", rename="camel"):
+    media: MediaBody
+    stream_sid: str = ""
+
+
+class DtmfBody(msgspec.Struct):
+    digit: str = ""
+    track: str = ""
+
+
+class Dtmf(msgspec.Struct, tag_field="event", tag="dtmf"):
+    dtmf: DtmfBody = msgspec.field(default_factory=DtmfBody)
+
+
+class MarkBody(msgspec.Struct):
+    name: str = ""
+
+
+class Mark(msgspec.Struct, tag_field="event", tag="mark"):
+    mark: MarkBody = msgspec.field(default_factory=MarkBody)
+
+
+class Stop(msgspec.Struct, tag_field="event", tag="stop"):
+    pass
+
+
+class Unknown(msgspec.Struct):
+    """A message with an `event` that is not known here: Twilio may add some at any time."""
+
+    event: str
+
+
+Message = Connected | Start | Media | Dtmf | Mark | Stop | Unknown
+
+_known = msgspec.json.Decoder(Connected | Start | Media | Dtmf | Mark | Stop)
+_any = msgspec.json.Decoder(dict[str, Any])
+_KNOWN_EVENTS = frozenset(("connected", "start", "media", "dtmf", "mark", "stop"))
+
+
+def parse(text: bytes) -> Message:
+    """Read one text message (UTF-8 JSON, as bytes).
+
+    Raises `BadMessage` that names the fault: not JSON, no `event`, a field missing or of the
+    wrong kind, a payload that is not base64.
+    """
+    try:
+        message: Message = _known.decode(text)
+    except msgspec.ValidationError as fault:
+        return _unknown(text, fault)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise BadMessage("not JSON") from None
+    return message
+
+
+def _unknown(text: bytes, fault: msgspec.ValidationError) -> Unknown:
+    try:
+        event = _any.decode(text).get("event")
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise BadMessage("not a JSON object") from None
+    if not isinstance(event, str):
+        raise BadMessage("no event")
+    if event in _KNOWN_EVENTS:
+        raise BadMessage(f"{event}: {fault}")
+    return Unknown(event)
+
+
+def check_start(start: Start) -> None:
+    """Raise `BadConversation` for a stream that cannot be taken: its ids or its audio are wrong."""
+    body = start.start
+    if not is_identifier(body.call_sid):
+        raise BadConversation(1002, "start: callSid is not an id of letters and digits")
+    audio = body.media_format
+    if (audio.encoding, str(audio.sample_rate), str(audio.channels)) != (
+        "audio/x-mulaw",
+        "8000",
+        "1",
+    ):
+        raise BadConversation(
+            1003,
+            f"start: audio is {audio.encoding[:40]} {audio.sample_rate} Hz with "
+            f"{audio.channels} channels; only audio/x-mulaw 8000 Hz with 1 channel is taken",
+        )
+
+
+def is_identifier(text: object) -> bool:
+    """Whether `text` may name a call or a business: 1 to 64 letters, digits, dot, dash, _."""
+    return isinstance(text, str) and _IDENTIFIER.fullmatch(text) is not None
