@@ -1,0 +1,108 @@
+"""The application: `create_app()` wires the parts and does nothing else.
+
+`gunicorn app:app` and `flask run` find `app` here; it is made when they first ask for it, so that
+importing this module (a test does) neither reads the environment nor starts anything.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+from dataclasses import dataclass
+
+import flask_sock
+from flask import Flask
+
+import health
+import media_ws_ai
+from call_log import CallLog, configure_logging, logger
+from errors import SettingsError
+from gcp_stt_stream import Recognition, SessionLimits, StreamingSTTSession
+from google_credentials import load_credentials
+from media_socket import MediaSocket
+from registry import CallRegistry
+from settings import Settings
+from speech_connections import SpeechConnections
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What belongs to a running application: `app.extensions["tamlil"]`."""
+
+    settings: Settings
+    registry: CallRegistry
+
+    def drain(self) -> None:
+        """Take no more calls and end the live ones cleanly, within `DRAIN_SECONDS`."""
+        live = self.registry.live
+        left = self.registry.drain(self.settings.drain_seconds)
+        if live or left:
+            logger.info("[DRAIN] ended %d calls, %d did not end in time", live - left, left)
+
+
+def create_app(settings: Settings | None = None) -> Flask:
+    """The Flask application for `settings`, by default those of the environment.
+
+    Raises `SettingsError`.
+    """
+    settings = settings or Settings.from_env(os.environ)
+    configure_logging()
+    registry = CallRegistry(
+        settings.max_concurrent_calls,
+        interval_seconds=settings.reaper_interval_seconds,
+        idle_seconds=settings.reaper_idle_seconds,
+    )
+    connections = SpeechConnections(
+        load_credentials(settings), emulator_host=settings.speech_emulator_host
+    )
+
+    def make_log(call_sid: str, tenant_id: str) -> CallLog:
+        return CallLog(call_sid, tenant_id, transcripts=settings.log_transcripts)
+
+    def open_session(call_sid: str, tenant_id: str, log: CallLog) -> StreamingSTTSession:
+        return _open_session(settings, connections, log)
+
+    flask_sock.Server = MediaSocket  # see media_socket.py for what it does better
+    app = Flask(__name__)
+    app.register_blueprint(health.make_blueprint(registry))
+    app.register_blueprint(media_ws_ai.make_blueprint(registry, open_session, make_log))
+    app.extensions["tamlil"] = Service(settings, registry)
+    return app
+
+
+def _open_session(
+    settings: Settings, connections: SpeechConnections, log: CallLog
+) -> StreamingSTTSession:
+    """A call's session, whose results are logged."""
+    return StreamingSTTSession(
+        connections,
+        Recognition(language=settings.stt_language, model=settings.stt_model),
+        log=log,
+        on_partial=lambda interim: log.partial(interim.text, interim.delay_ms),
+        on_final=lambda final, utterance: log.final(final.text),
+        limits=SessionLimits(
+            queue_frames=settings.stt_queue_frames,
+            batch_ms=settings.stt_batch_ms,
+            partial_debounce_ms=settings.stt_partial_debounce_ms,
+            close_seconds=settings.stt_close_seconds,
+        ),
+    )
+
+
+def _app_or_exit() -> Flask:
+    try:
+        app = create_app()
+    except SettingsError as fault:
+        print(f"tamlil: {fault}", file=sys.stderr)
+        sys.exit(2)
+    # flask run ends at Ctrl-C; a gunicorn worker has drained before it comes here
+    atexit.register(app.extensions["tamlil"].drain)
+    return app
+
+
+def __getattr__(name: str) -> Flask:
+    if name != "app":
+        raise AttributeError(name)
+    app = globals()["app"] = _app_or_exit()
+    return app

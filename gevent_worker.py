@@ -1,0 +1,49 @@
+"""The gunicorn worker that carries calls: gevent, told to gRPC, and drained before it stops.
+
+gunicorn's own gevent worker closes its listener on SIGTERM, but tells the handlers of open
+WebSockets nothing: they run until the master kills the process, and no `finally` of theirs ever
+runs. So this worker ends the calls itself, as soon as the signal comes.
+
+This is the one module that imports gevent.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gevent
+from gunicorn.workers.ggevent import GeventWorker
+
+# gRPC waits for its completion queues in gevent's native threads, one for each connection with a
+# live stream; 10 are the default, and with nine such connections not even a host name is looked
+# up any more.
+HUB_THREADS = 64
+
+
+class MediaWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
+    """A gevent worker for `app:app`, whose registry it drains on SIGTERM, SIGINT and SIGQUIT."""
+
+    def load_wsgi(self) -> None:
+        """Load the application, between gevent's patches (done) and the first gRPC object."""
+        # Imported here, because gunicorn's master imports this module: before the fork, and
+        # before anything is patched.
+        from grpc.experimental.gevent import init_gevent
+
+        init_gevent()
+        gevent.get_hub().threadpool.maxsize = HUB_THREADS
+        super().load_wsgi()
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        """SIGTERM: no more calls, and a clean end for each that is live."""
+        super().handle_exit(sig, frame)
+        gevent.spawn(self._drain)
+
+    def handle_quit(self, sig: int, frame: Any) -> None:
+        """SIGINT (Ctrl-C reaches the workers too) and SIGQUIT: as SIGTERM.
+
+        gunicorn's own way is to exit at once, which would cut every call off in mid-word.
+        """
+        self.handle_exit(sig, frame)
+
+    def _drain(self) -> None:
+        self.wsgi.extensions["tamlil"].drain()

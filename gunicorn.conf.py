@@ -1,0 +1,44 @@
+"""How gunicorn runs Tamlil; `Procfile` starts it as `gunicorn app:app`."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from errors import SettingsError
+from settings import Settings
+
+try:
+    _settings = Settings.from_env(os.environ)
+except SettingsError as fault:
+    print(f"tamlil: {fault}", file=sys.stderr)
+    sys.exit(2)
+
+worker_class = "gevent_worker.MediaWorker"
+bind = f"{_settings.host}:{_settings.port}"
+workers = _settings.web_concurrency
+
+# The registry's cap is the limit on calls; this one only leaves room above it, for refusals,
+# health checks and sockets that are just closing.
+worker_connections = _settings.max_concurrent_calls + 200
+
+# A worker drains itself when SIGTERM comes (gevent_worker.py); it is killed only after this.
+graceful_timeout = int(_settings.drain_seconds) + 5
+# A worker whose loop is blocked for so long is replaced; calls do not block it.
+timeout = 30
+
+# A count of requests would end a worker in the middle of its calls.
+max_requests = 0
+# gRPC does not survive a fork, and gevent patches each worker after it.
+preload_app = False
+# It lies at one path a machine, and nothing here uses it.
+control_socket_disable = True
+
+
+def on_starting(server: Any) -> None:
+    """Check the credentials once, before any worker is started, in a process of its own."""
+    preflight = Path(__file__).with_name("preflight.py")
+    exit_code = subprocess.run([sys.executable, str(preflight)], check=False).returncode
+    if exit_code:
+        sys.exit(exit_code)

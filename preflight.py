@@ -1,0 +1,28 @@
+"""What must be right before the service starts: `python preflight.py` says what is not.
+
+gunicorn's master runs it as a process of its own, because a worker that exits is only started
+again, and because nothing of Google's may be imported before gevent has patched the worker.
+Exit code 0, or 2 with one line on stderr that names the variable and says how to mend it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from errors import SettingsError
+from google_credentials import load_credentials
+from settings import Settings
+
+
+def main() -> int:
+    try:
+        load_credentials(Settings.from_env(os.environ))
+    except SettingsError as fault:
+        print(f"tamlil: {fault}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
