@@ -28,6 +28,9 @@ class AudioTimeline:
     A mark says: the stream's audio up to `stream_end` is the call's audio up to `call_end`, and
     its last byte arrived at `arrived`. Between two marks audio is contiguous and is taken to have
     come at the pace at which it plays.
+
+    One thread marks, another one asks and forgets, without a lock between them: a place is there
+    before the end that leads to it.
     """
 
     def __init__(self) -> None:
@@ -38,19 +41,20 @@ class AudioTimeline:
         """Add a mark; `stream_end` (bytes) must be beyond that of the mark before."""
         if self._ends and stream_end <= self._ends[-1]:
             raise ValueError(f"mark at {stream_end} is not beyond {self._ends[-1]}")
-        self._ends.append(stream_end)
         self._places.append(Place(call_end, arrived))
+        self._ends.append(stream_end)
 
     def place(self, stream_bytes: int) -> Place | None:
         """Where the byte before `stream_bytes` stands; None if nothing has been sent at all.
 
         An offset beyond what was sent (Google rounds) is the end of what was sent.
         """
-        if not self._ends:
+        count = len(self._ends)  # a mark that is made meanwhile does not count
+        if not count:
             return None
-        at = bisect_left(self._ends, stream_bytes)
-        if at == len(self._ends):
-            return self._places[-1]
+        at = bisect_left(self._ends, stream_bytes, 0, count)
+        if at == count:
+            return self._places[at - 1]
         before = self._ends[at] - stream_bytes
         place = self._places[at]
         return Place(

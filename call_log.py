@@ -30,7 +30,10 @@ def configure_logging() -> None:
 
 def one_line(text: str) -> str:
     """`text` with white space folded to single spaces and other control characters left out."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    if text.isprintable():  # nearly every line
+        return " ".join(text.split())
+    # a mark without width, as Hebrew text has them, must not split its word
+    return " ".join("".join(c for c in text if c.isprintable() or c.isspace()).split())
 
 
 def worth_saying(count: int) -> bool:

@@ -45,10 +45,20 @@ class FrameQueue:
         if len(self._frames) >= self.room or self._closed:
             return False
         self._frames.append(frame)
+        if self._closed and self._withdraw(frame):  # closed meanwhile: nobody may come for it
+            return False
         self._bytes_in += len(frame.audio)
         if self._bytes_in - self._bytes_out >= self._message_bytes:
             self._wake.set()
         return True
+
+    def _withdraw(self, frame: QueuedFrame) -> bool:
+        """Take the last frame back; False if it has been taken or thrown away already."""
+        with self._taking:
+            if self._frames and self._frames[-1] is frame:
+                self._frames.pop()
+                return True
+        return False
 
     def take(self, pause: float, stopped: Callable[[], bool]) -> list[QueuedFrame]:
         """Wait for a message's worth of frames and take it.

@@ -9,8 +9,9 @@ import json
 from pathlib import Path
 
 import google.auth
+from cryptography.exceptions import UnsupportedAlgorithm
 from google.auth.credentials import Credentials
-from google.auth.exceptions import DefaultCredentialsError
+from google.auth.exceptions import GoogleAuthError
 from google.oauth2 import service_account
 
 from errors import SettingsError
@@ -62,11 +63,14 @@ def _from_key(text: str, where: str) -> Credentials:
         raise SettingsError(
             f'{where}: is not a service account\'s key (no "type": "service_account")'
         )
+    if not isinstance(key.get("private_key", ""), str):  # google.auth would print what it is
+        raise SettingsError(f"{where}: the key is broken: private_key is not a string")
     try:
         credentials: Credentials = service_account.Credentials.from_service_account_info(  # type: ignore[no-untyped-call]  # google-auth is only typed in part
             key, scopes=SCOPES
         )
-    except ValueError as fault:  # google.auth's MalformedError is one
+    # google.auth's MalformedError is a ValueError; a TypeError is a key with a passphrase
+    except (ValueError, TypeError, UnsupportedAlgorithm) as fault:
         reason = " ".join(str(fault).split())[:200]
         raise SettingsError(f"{where}: the key is broken: {reason}") from None
     return credentials
@@ -75,7 +79,8 @@ def _from_key(text: str, where: str) -> Credentials:
 def _default_credentials(path: str) -> Credentials:
     try:
         credentials, _project = google.auth.default(scopes=SCOPES)
-    except DefaultCredentialsError as fault:
+    # google.auth takes the shape of such a file on trust: what is wrong in it may fail anyhow
+    except (GoogleAuthError, AttributeError, KeyError, TypeError, ValueError) as fault:
         if path:
             reason = " ".join(str(fault).split())[:200]
             raise SettingsError(f"GOOGLE_APPLICATION_CREDENTIALS={path}: {reason}") from None

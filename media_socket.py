@@ -141,7 +141,8 @@ class MediaSocket:
     def _join(self, frame: Frame, messages: list[bytes | BinaryMessage]) -> None:
         if frame.opcode is not Opcode.CONT:
             self._parts, self._parts_opcode = [], frame.opcode
-        self._parts.append(bytes(frame.data))
+        if frame.data:  # empty ones are counted by no limit
+            self._parts.append(bytes(frame.data))
         if frame.fin:
             messages.append(b"".join(self._parts) if self._parts_opcode is Opcode.TEXT else BINARY)
             self._parts = []
@@ -163,7 +164,10 @@ class MediaSocket:
             if key.startswith("HTTP_"):
                 headers[key[5:].replace("_", "-").title()] = value
         response = self._protocol.accept(Request(environ.get("PATH_INFO", "/"), headers))
-        self._sock.sendall(response.serialize())
+        try:
+            self._sock.sendall(response.serialize())
+        except OSError:  # the peer is gone; no exception may reach flask-sock
+            self._protocol.state = State.CLOSED
         if response.status_code != http.HTTPStatus.SWITCHING_PROTOCOLS:
             self._protocol.state = State.CLOSED
 

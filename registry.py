@@ -119,8 +119,8 @@ class CallRegistry:
                 raise OverCapacity(
                     f"{len(self._calls)} calls are live, MAX_CONCURRENT_CALLS is {self.max_calls}"
                 )
-            self._calls[call_sid] = call
             self._start_reaper()
+            self._calls[call_sid] = call
         if replaced is not None:
             self._in_background(replaced, 1000, "replaced by a newer stream of this call")
         return call
@@ -185,13 +185,20 @@ class CallRegistry:
         return True
 
     def _in_background(self, call: LiveCall, code: int, reason: str) -> None:
-        """Close from a thread of its own: a close that hangs must not hold up anybody else."""
-        self._thread_class(
+        """Close from a thread of its own: a close that hangs must not hold up anybody else.
+
+        Never call it with the lock held.
+        """
+        closer = self._thread_class(
             target=self._close,
             args=(call, code, reason),
             name=f"close-{call.call_sid}",
             daemon=True,
-        ).start()
+        )
+        try:
+            closer.start()
+        except RuntimeError:  # no more threads, or none any more: the interpreter is shutting down
+            self._close(call, code, reason)
 
     @property
     def live(self) -> int:
@@ -217,8 +224,10 @@ class CallRegistry:
         with self._lock:
             self._draining = True
             self._reaper_stop.set()
-            for call in list(self._calls.values()):
-                self._in_background(call, code, reason)
+            calls = list(self._calls.values())
+        for call in calls:
+            self._in_background(call, code, reason)
+        with self._lock:
             self._ended.wait_for(lambda: not self._calls and not self._finishing, seconds)
             return len(self._calls) + len(self._finishing)
 
@@ -245,8 +254,8 @@ class CallRegistry:
         """
         if self._reaper_pid == os.getpid():
             return
-        self._reaper_pid = os.getpid()
         self._thread_class(target=self._reap_rounds, name="reaper", daemon=True).start()
+        self._reaper_pid = os.getpid()
 
     def _reap_rounds(self) -> None:
         while not self._reaper_stop.wait(self._interval_seconds):

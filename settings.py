@@ -91,21 +91,22 @@ class Settings:
 
 def _parse(metadata: Mapping[str, Any], raw: str) -> Any:
     variable, kind = metadata["variable"], metadata["kind"]
+    given = f"{variable}={' '.join(raw.split())[:80]}"  # the complaint is one line, of one screen
     if kind is bool:
         if raw not in ("0", "1"):
-            raise SettingsError(f"{variable}={raw}: must be 0 or 1")
+            raise SettingsError(f"{given}: must be 0 or 1")
         return raw == "1"
     if kind is str:
         pattern = metadata.get("pattern")
         if pattern and not re.fullmatch(pattern, raw):
-            raise SettingsError(f"{variable}={raw}: must be {metadata['meaning']}")
+            raise SettingsError(f"{given}: must be {metadata['meaning']}")
         return raw
     low, high = metadata["range"]
     wanted = f"must be a {'whole ' if kind is int else ''}number from {low} to {high}"
     try:
         value = kind(raw)
     except ValueError:
-        raise SettingsError(f"{variable}={raw}: {wanted}") from None
+        raise SettingsError(f"{given}: {wanted}") from None
     if not low <= value <= high:  # also refuses nan
-        raise SettingsError(f"{variable}={raw}: {wanted}")
+        raise SettingsError(f"{given}: {wanted}")
     return value

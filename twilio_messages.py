@@ -21,7 +21,7 @@ _IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}")
 
 class Connected(msgspec.Struct, tag_field="event", tag="connected"):
     protocol: str = ""
-    version: str = ""
+    version: str | float = ""
 
 
 class MediaFormat(msgspec.Struct, rename="camel"):
@@ -55,7 +55,7 @@ class Media(msgspec.Struct, tag_field="event", tag="media", rename="camel"):
 
 
 class DtmfBody(msgspec.Struct):
-    digit: str = ""
+    digit: str | int = ""
     track: str = ""
 
 
@@ -126,10 +126,10 @@ def check_start(start: Start) -> None:
         "8000",
         "1",
     ):
+        given = f"{audio.encoding[:40]} {audio.sample_rate} Hz with {audio.channels} channels"
         raise BadConversation(
             1003,
-            f"start: audio is {audio.encoding[:40]} {audio.sample_rate} Hz with "
-            f"{audio.channels} channels; only audio/x-mulaw 8000 Hz with 1 channel is taken",
+            f"start: audio is {given[:80]}; only audio/x-mulaw 8000 Hz with 1 channel is taken",
         )
 
 

@@ -183,7 +183,7 @@ class UtteranceSwitch:
             self._by_hand = False
 
     def _last_end_ms(self) -> int:
-        return (self._ended[-1].end_ms or 0) if self._ended else 0
+        return max((utterance.end_ms or 0 for utterance in self._ended), default=0)
 
     def _target_of(self, result: Final) -> Utterance:
         """The utterance that the result's audio overlaps most; a new one if it overlaps none."""
@@ -217,4 +217,6 @@ class UtteranceSwitch:
 
 def _overlap(utterance: Utterance, result: Final, slack_ms: int) -> int:
     end_ms = result.end_ms if utterance.end_ms is None else utterance.end_ms + slack_ms
-    return min(end_ms, result.end_ms) - max(utterance.start_ms - slack_ms, result.start_ms)
+    # a final that has no length (two in a row may end at the same time) still lies somewhere
+    start_ms = min(result.start_ms, result.end_ms - 1)
+    return min(end_ms, result.end_ms) - max(utterance.start_ms - slack_ms, start_ms)

@@ -1,0 +1,138 @@
+"""The settings: what the environment may say, and how a wrong value is told."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+
+from errors import SettingsError
+from settings import Settings
+
+VARIABLES = [item.metadata["variable"] for item in dataclasses.fields(Settings)]
+
+
+def test_an_empty_environment_gives_the_documented_defaults() -> None:
+    """Nothing needs to be set to start; the values are those of the table."""
+    settings = Settings.from_env({})
+    assert settings == Settings()
+    assert (settings.port, settings.web_concurrency, settings.max_concurrent_calls) == (8000, 2, 50)
+    assert (settings.stt_queue_frames, settings.stt_batch_ms) == (16, 100)
+    assert settings.stt_partial_debounce_ms == 200
+    assert (settings.reaper_interval_seconds, settings.reaper_idle_seconds) == (60, 120)
+    assert (settings.stt_language, settings.stt_model) == ("iw-IL", "default")
+    assert settings.log_transcripts is True
+    assert settings.speech_emulator_host == ""
+    assert settings.google_credentials_json == settings.google_application_credentials == ""
+
+
+@pytest.mark.parametrize(
+    ("variable", "raw", "name", "value"),
+    [
+        ("HOST", "127.0.0.1", "host", "127.0.0.1"),
+        ("PORT", "5000", "port", 5000),
+        ("WEB_CONCURRENCY", "4", "web_concurrency", 4),
+        ("MAX_CONCURRENT_CALLS", "1", "max_concurrent_calls", 1),
+        ("STT_QUEUE_FRAMES", "32", "stt_queue_frames", 32),
+        ("STT_BATCH_MS", "20", "stt_batch_ms", 20),
+        ("STT_PARTIAL_DEBOUNCE_MS", "0", "stt_partial_debounce_ms", 0),
+        ("STT_CLOSE_SECONDS", "0.5", "stt_close_seconds", 0.5),
+        ("STT_LANGUAGE", "en-US", "stt_language", "en-US"),
+        ("STT_MODEL", "phone_call", "stt_model", "phone_call"),
+        ("REAPER_INTERVAL_SECONDS", "0.1", "reaper_interval_seconds", 0.1),
+        ("REAPER_IDLE_SECONDS", "30", "reaper_idle_seconds", 30.0),
+        ("DRAIN_SECONDS", "25", "drain_seconds", 25.0),
+        ("SPEECH_EMULATOR_HOST", "localhost:9090", "speech_emulator_host", "localhost:9090"),
+        ("GOOGLE_CREDENTIALS_JSON", "{}", "google_credentials_json", "{}"),
+        ("GOOGLE_APPLICATION_CREDENTIALS", "/key", "google_application_credentials", "/key"),
+        ("LOG_TRANSCRIPTS", "0", "log_transcripts", False),
+        ("LOG_TRANSCRIPTS", "1", "log_transcripts", True),
+    ],
+)
+def test_each_variable_sets_its_field_alone(variable: str, raw: str, name: str, value: Any) -> None:
+    """A variable reaches the field of its name, in that field's type, and no other field."""
+    settings = Settings.from_env({variable: raw, "UNRELATED": "1"})
+    assert settings == dataclasses.replace(Settings(), **{name: value})
+    assert type(getattr(settings, name)) is type(value)
+
+
+@pytest.mark.parametrize("variable", VARIABLES)
+@pytest.mark.parametrize("empty", ["", "  ", "\n"])
+def test_an_empty_variable_keeps_the_default(variable: str, empty: str) -> None:
+    """Heroku's way to unset a variable is to leave it empty."""
+    assert Settings.from_env({variable: empty}) == Settings()
+
+
+def test_white_space_around_a_value_does_not_count() -> None:
+    """A pasted value brings its line feed along."""
+    assert Settings.from_env({"PORT": " 80\n"}).port == 80
+
+
+@pytest.mark.parametrize(
+    ("variable", "raw"),
+    [
+        ("PORT", "eighty"),
+        ("PORT", "8000.5"),
+        ("PORT", "-1"),
+        ("PORT", "65536"),
+        ("PORT", "9" * 5000),
+        ("WEB_CONCURRENCY", "0"),
+        ("MAX_CONCURRENT_CALLS", "0"),
+        ("STT_QUEUE_FRAMES", "1"),
+        ("STT_BATCH_MS", "19"),
+        ("STT_BATCH_MS", "1001"),
+        ("STT_PARTIAL_DEBOUNCE_MS", "-1"),
+        ("REAPER_IDLE_SECONDS", "nan"),
+        ("REAPER_IDLE_SECONDS", "inf"),
+        ("REAPER_INTERVAL_SECONDS", "0"),
+        ("DRAIN_SECONDS", "soon"),
+        ("LOG_TRANSCRIPTS", "yes"),
+        ("STT_LANGUAGE", "Hebrew"),
+        ("STT_LANGUAGE", "en\nUS"),
+        ("STT_MODEL", "Default Model"),
+        ("SPEECH_EMULATOR_HOST", "http://localhost:9090"),
+        ("SPEECH_EMULATOR_HOST", "localhost"),
+        ("HOST", "http://0.0.0.0"),
+    ],
+)
+def test_a_wrong_value_is_one_line_that_names_the_variable(variable: str, raw: str) -> None:
+    """Whoever deploys it reads which variable is wrong and what it must be."""
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_env({variable: raw})
+    told = str(caught.value)
+    assert told.startswith(f"{variable}=")
+    assert "must be" in told
+    assert len(told.splitlines()) == 1
+    assert len(told) < 250
+
+
+@examples(deadline=None)
+@given(st.dictionaries(st.sampled_from(VARIABLES), st.text()))
+def test_no_environment_raises_anything_but_a_settings_error(environ: dict[str, str]) -> None:
+    """Whatever stands in the environment, it ends in settings or in one line, not in a trace."""
+    told = ""
+    try:
+        settings = Settings.from_env(environ)
+    except SettingsError as fault:
+        told = str(fault)
+    if told:
+        assert told.split("=")[0] in environ
+        assert len(told.splitlines()) == 1
+    else:
+        assert 0 <= settings.port <= 65535
+        assert settings.max_concurrent_calls >= 1
+
+
+def test_settings_do_not_change() -> None:
+    """They are read once; nobody may alter them under the others' feet."""
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Settings().port = 1  # type: ignore[misc]
+
+
+def test_the_key_does_not_show_when_settings_are_printed() -> None:
+    """A log line or a traceback with the settings in it must not carry the secret."""
+    assert "SECRET" not in repr(Settings(google_credentials_json="SECRET"))
