@@ -23,11 +23,12 @@ class QueuedFrame(NamedTuple):
 class FrameQueue:
     """At most `room` frames; `message_bytes` of them wake the one who takes.
 
-    `room` may be changed at any time. There is one thread that puts, and one that takes at a time.
+    There is one thread that puts, and one that takes at a time.
     """
 
     def __init__(self, room: int, message_bytes: int) -> None:
         self.room = room
+        self._settled_room = room
         self._message_bytes = message_bytes
         self._frames: deque[QueuedFrame] = deque()
         # Each is written by one side alone, so no lock is needed to know what is queued.
@@ -82,7 +83,16 @@ class FrameQueue:
                 taken.append(frame)
                 size += len(frame.audio)
             self._bytes_out += size
+            if len(self._frames) < self._settled_room:
+                self.room = self._settled_room
         return taken
+
+    def settle(self, room: int) -> None:
+        """Have room for `room` frames from the moment on at which fewer are queued.
+
+        Not at once: what waited for a slow beginning may go out before a frame is dropped.
+        """
+        self._settled_room = room
 
     def wake(self) -> None:
         """Make the one who waits in `take()` look again."""

@@ -37,6 +37,9 @@ from utterances import Final, Interim, Utterance, UtteranceSwitch
 # a token. 5 s of a call's audio are kept for it, more than the queue holds later.
 OPENING_FRAMES = 250
 
+# A cancelled stream ends as soon as its thread gets its turn
+_CANCEL_SECONDS = 0.5
+
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.1, 5.0
 
 # Trying again cannot help: what was asked for is wrong, or may not be asked for.
@@ -147,9 +150,11 @@ class StreamingSTTSession:
     def push_audio(self, frame: bytes) -> bool:
         """Queue a frame of 8 kHz mu-law (nominally 160 bytes, 20 ms). Never blocks.
 
-        False if the queue was full or the session is closed: the frame is dropped and counted.
-        Only one thread at a time may call it, the call's handler.
+        False if the queue was full, and the frame is dropped and counted; or if the session is
+        closed. Only one thread at a time may call it, the call's handler.
         """
+        if self._closing.is_set():
+            return False
         if not frame:
             return True
         now = self._clock()
@@ -183,7 +188,7 @@ class StreamingSTTSession:
         stream = self._stream
         if self._thread.is_alive() and stream is not None:
             stream.cancel()
-            self._thread.join(self._limits.close_seconds)
+            self._thread.join(_CANCEL_SECONDS)
         with self._close_lock:
             if self._closed:
                 return
@@ -215,7 +220,12 @@ class StreamingSTTSession:
             )
             fault = self._follow(stream)
             if self._closing.is_set():
-                if fault is not None:
+                if fault is not None and fault.code() is grpc.StatusCode.CANCELLED:
+                    self._log.stream_failed(
+                        f"no end within {self._limits.close_seconds:g} s of the call's",
+                        "what has no final yet is lost",
+                    )
+                elif fault is not None:
                     self._log.stream_failed(_describe(fault), "the call is over")
                 return
             if fault is not None and fault.code() in _PERMANENT:
@@ -229,7 +239,7 @@ class StreamingSTTSession:
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
     def _opened(self) -> None:
-        self._queue.room = self._limits.queue_frames
+        self._queue.settle(self._limits.queue_frames)
 
     def _follow(self, stream: GoogleStream) -> Any:
         """Hand on what the stream answers until its end; the `grpc.RpcError` of that, or None."""
@@ -280,12 +290,13 @@ class StreamingSTTSession:
     def _hand_on_interims(self, results: list[Any], stream: GoogleStream) -> None:
         """The interims of one response belong together: the first is the most stable part."""
         now = self._clock()
+        end_ms, delay_ms = self._timing(results[-1], stream)
         if (now - self._last_partial) * 1000 < self._limits.partial_debounce_ms:
+            self.utterances.noticed(end_ms)
             return  # a newer one, or the final, is on its way
         text = "".join(r.alternatives[0].transcript for r in results if r.alternatives).strip()
         if text:
             self._last_partial = now
-            end_ms, delay_ms = self._timing(results[-1], stream)
             self._call_back(
                 self.utterances.interim, Interim(text, end_ms, results[0].stability, delay_ms)
             )

@@ -27,6 +27,7 @@ from twilio_messages import Media, Start, Stop, is_identifier
 
 # Media may come before the `start` that says whose it is: 5 s of it are kept.
 EARLY_FRAMES = 250
+EARLY_BYTES = EARLY_FRAMES * 160
 
 
 class CallSession(Protocol):
@@ -71,6 +72,7 @@ class MediaCall:
         self._refused = False
         self._read_at = clock()
         self._early: list[Media] = []
+        self._early_bytes = 0
         self.faults: Counter[str] = Counter()  # skipped messages, by fault
         self.ignored: Counter[str] = Counter()  # unknown events and other tracks' frames
 
@@ -140,9 +142,10 @@ class MediaCall:
             self._session.push_audio(media.payload)
 
     def _keep_early(self, message: Media) -> None:
-        if len(self._early) >= EARLY_FRAMES:
-            raise BadConversation(1002, f"{EARLY_FRAMES} media messages came, but no start")
         self._early.append(message)
+        self._early_bytes += len(message.media.payload)
+        if len(self._early) > EARLY_FRAMES or self._early_bytes > EARLY_BYTES:
+            raise BadConversation(1002, "5 s of media came, but no start")
 
     def _take_start(self, message: Start) -> None:
         if self._start is not None:
@@ -169,9 +172,10 @@ class MediaCall:
 
     def _tenant_of(self, start: Start) -> str:
         """The call's business: from the path, else the stream's parameter, query or header."""
+        parameters = start.start.custom_parameters or {}
         candidates = (
             ("the path", self._tenants.get("path")),
-            ("customParameters.tenant", start.start.custom_parameters.get("tenant")),
+            ("customParameters.tenant", parameters.get("tenant")),
             ("?tenant=", self._tenants.get("query")),
             ("X-Tenant", self._tenants.get("header")),
         )

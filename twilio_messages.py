@@ -35,7 +35,7 @@ class StartBody(msgspec.Struct, rename="camel"):
     account_sid: str = ""
     stream_sid: str = ""
     tracks: list[str] = []
-    custom_parameters: dict[str, Any] = {}
+    custom_parameters: dict[str, Any] | None = None
     media_format: MediaFormat = msgspec.field(default_factory=MediaFormat)
 
 

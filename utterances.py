@@ -88,6 +88,7 @@ class UtteranceSwitch:
         self._open: Utterance | None = None
         self._ended: deque[Utterance] = deque(maxlen=REMEMBERED)
         self._by_hand = False  # the open utterance came from begin(): speech events leave it be
+        self._cut: Utterance | None = None  # opened by hand, and closed by the call's end
         self._final_ms = 0  # finals cover the audio up to here
         self._pending_ms: int | None = None  # speech was noticed here and no final covers it yet
 
@@ -109,12 +110,14 @@ class UtteranceSwitch:
         """Close the open utterance and return its text.
 
         Waits up to `timeout` seconds for the finals of what has been said up to now. One that is
-        later still reaches the utterance, but not this answer. "" if none is open.
+        later still reaches the utterance, but not this answer. "" if none is open. Of an
+        utterance that the end of the call has cut, the text is returned once.
         """
         with self._settled:
             utterance = self._open
             if utterance is None:
-                return ""
+                cut, self._cut = self._cut, None
+                return cut.text if cut is not None else ""
             end_ms = self._now_ms()
             self._close_open(end_ms)
             self._await_finals(utterance.start_ms, end_ms, timeout)
@@ -141,16 +144,22 @@ class UtteranceSwitch:
             if self._open is not None and not self._by_hand:
                 self._close_open(at_ms)
 
+    def noticed(self, end_ms: int) -> None:
+        """Speech was noticed up to here: a final for it will come."""
+        with self._settled:
+            self._pending_ms = end_ms
+            self._settled.notify_all()
+
     def interim(self, result: Interim) -> None:
         """An interim result: to the target's callback and to `on_interim`."""
-        with self._settled:
-            self._pending_ms = result.end_ms
-            self._settled.notify_all()
-            target = self._open
-        if target is not None and target.partial_cb is not None:
-            target.partial_cb(result)
-        if self._on_interim is not None:
-            self._on_interim(result)
+        self.noticed(result.end_ms)
+        target = self._open
+        try:
+            if target is not None and target.partial_cb is not None:
+                target.partial_cb(result)
+        finally:  # a target's fault must not cost the other listeners this result
+            if self._on_interim is not None:
+                self._on_interim(result)
 
     def final(self, result: Final) -> Utterance:
         """A final result: appended to the utterance that it belongs to, which is returned."""
@@ -168,6 +177,7 @@ class UtteranceSwitch:
     def closed(self) -> None:
         """No more results will come: nobody needs to wait any longer."""
         with self._settled:
+            self._cut = self._open if self._by_hand else None
             self._close_open(self._now_ms())
             self._pending_ms = None
             self._final_ms = self._now_ms()

@@ -1,0 +1,44 @@
+# make demo | test | lint | serve | bench: each installs what it needs into .venv first.
+
+PYTHON ?= python3
+SAMPLE ?= samples/clinic-appointment.wav
+BIN := .venv/bin
+
+.PHONY: demo test lint serve bench clean
+
+demo: .venv/.local
+	$(BIN)/python demo.py $(SAMPLE)
+
+test: .venv/.dev
+	$(BIN)/python -m pytest
+
+lint: .venv/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy .
+
+# The service on port 8000 as the Procfile starts it; with a speech server of this machine unless
+# the environment names Google's credentials or another one.
+serve: .venv/.local
+	$(BIN)/python local_stack.py
+
+bench: .venv/.dev
+	$(BIN)/python bench/cpu_per_call.py
+
+clean:
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo 'Tamlil needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 …' >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+
+.venv/.local: requirements.txt requirements-local.txt | .venv/bin/python
+	@echo 'installing into .venv (once; about 400 MB) …'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-local.txt
+	@touch $@
+
+.venv/.dev: requirements.txt requirements-local.txt requirements-dev.txt | .venv/bin/python
+	@echo 'installing into .venv (once) …'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@

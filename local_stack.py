@@ -1,0 +1,177 @@
+"""The whole service on this machine: a speech server and gunicorn, started and stopped together.
+
+`python local_stack.py` (`make serve`) runs it until Ctrl-C; `demo.py` plays a call into it. The
+service is started with the command of the Procfile.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Self
+
+PROJECT = Path(__file__).resolve().parent
+STARTING_SECONDS = 60.0
+STOPPING_SECONDS = 30.0  # more than the service takes to end its calls
+GOOGLE_SETTINGS = ("GOOGLE_CREDENTIALS_JSON", "GOOGLE_APPLICATION_CREDENTIALS")
+
+
+class NotStarted(RuntimeError):
+    """A part did not come up; the text says which, and what it said."""
+
+
+class LocalStack:
+    """`with LocalStack(port, on_line) as stack:` has the service at 127.0.0.1:`port`.
+
+    `port` 0 takes a free one. `on_line` gets each line that the service prints, from a thread of
+    its own. Without `SPEECH_EMULATOR_HOST` and without Google's credentials in `environ`, a speech
+    server is started too, which reads English. Raises `NotStarted`.
+    """
+
+    def __init__(
+        self, port: int, on_line: Callable[[str], None], environ: Mapping[str, str] = os.environ
+    ) -> None:
+        self.port = port or _free_port()
+        self._on_line = on_line
+        self._environ = dict(environ)
+        self._started: list[subprocess.Popen[str]] = []
+        self._last_lines: list[str] = []
+        self._reader: threading.Thread | None = None
+
+    @property
+    def url(self) -> str:
+        """Where media streams go."""
+        return f"ws://127.0.0.1:{self.port}/media"
+
+    def __enter__(self) -> Self:
+        try:
+            self._start()
+        except BaseException:
+            self._stop()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop()
+
+    def _start(self) -> None:
+        wanted = ("SPEECH_EMULATOR_HOST", *GOOGLE_SETTINGS)
+        if not any(self._environ.get(name) for name in wanted):
+            self._environ["SPEECH_EMULATOR_HOST"] = self._start_speech_server()
+            self._environ.setdefault("STT_LANGUAGE", "en-US")  # what its model reads
+        self._environ |= {"HOST": "127.0.0.1", "PORT": str(self.port), "PYTHONUNBUFFERED": "1"}
+        service = self._run(procfile_command())
+        self._reader = threading.Thread(target=self._read, args=(service,), daemon=True)
+        self._reader.start()
+        self._wait_until_ready(service)
+
+    def _start_speech_server(self) -> str:
+        server = self._run([sys.executable, "local_speech_server.py", "--port", "0"])
+        assert server.stdout is not None
+        line = server.stdout.readline()
+        if " listening on " not in line:
+            raise NotStarted(f"the speech server did not start: {line.strip() or 'no word of it'}")
+        # what else it may say is let go, so that it never waits for a reader
+        threading.Thread(target=server.stdout.read, daemon=True).start()
+        return line.split(" listening on ")[1].split()[0]
+
+    def _run(self, command: list[str]) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            command,
+            cwd=PROJECT,
+            env=self._environ,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            encoding="utf-8",
+            # Ctrl-C is for us, who then stop the parts in their order
+            start_new_session=True,
+        )
+        self._started.append(process)
+        return process
+
+    def _read(self, service: subprocess.Popen[str]) -> None:
+        assert service.stdout is not None
+        for line in service.stdout:
+            self._last_lines = [*self._last_lines[-9:], line.rstrip("\n")]
+            self._on_line(line.rstrip("\n"))
+
+    def _wait_until_ready(self, service: subprocess.Popen[str]) -> None:
+        deadline = time.monotonic() + STARTING_SECONDS
+        while time.monotonic() < deadline and service.poll() is None:
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/readyz", timeout=5):
+                    return
+            except (urllib.error.URLError, OSError):
+                time.sleep(0.1)  # not yet: the port opens when a worker is up
+        raise NotStarted("the service did not start:\n" + "\n".join(self._last_lines))
+
+    def _stop(self) -> None:
+        """End the service, then what it speaks to: the calls' last words need both."""
+        for process in reversed(self._started):
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(STOPPING_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        if self._reader is not None:
+            self._reader.join(5)
+
+
+def procfile_command() -> list[str]:
+    """The command of the Procfile's `web:` line, from this Python's environment."""
+    web = (PROJECT / "Procfile").read_text().removeprefix("web:")
+    program, *arguments = shlex.split(web)
+    return [sys.executable, "-m", program, *arguments]
+
+
+def stop_on_sigterm() -> None:
+    """Make SIGTERM end this program as Ctrl-C does, so that it stops what it has started."""
+
+    def interrupt(sig: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def main() -> int:
+    stop_on_sigterm()
+    port = int(os.environ.get("PORT") or 8000)
+    try:
+        with LocalStack(port, lambda line: print(line, flush=True)) as stack:
+            print(f"Tamlil takes media streams at {stack.url}; Ctrl-C stops it", flush=True)
+            threading.Event().wait()
+    except KeyboardInterrupt:
+        return 130
+    except NotStarted as fault:
+        print(f"tamlil: {fault}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

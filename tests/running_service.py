@@ -1,0 +1,158 @@
+"""The service as its users run it, for tests: a real gunicorn (or `flask run`) on a free port.
+
+What it prints is read by a thread, so that a test waits for a line instead of sleeping.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import psutil
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class RunningService:
+    """`with RunningService(STT_…=…) as service:` is ready to take calls at `service.url`.
+
+    `command` is what starts it; `settings` are environment variables. It is stopped by SIGTERM.
+    """
+
+    gunicorn = (sys.executable, "-m", "gunicorn", "app:app")
+    probed = (sys.executable, "-m", "gunicorn", "--pythonpath", ".", "tests.probed_app:app")
+
+    def __init__(self, command: tuple[str, ...] = gunicorn, **settings: object) -> None:
+        self.port = free_port()
+        self._command = command
+        self._environment = service_environment(
+            {"HOST": "127.0.0.1", "PORT": self.port, **settings}
+        )
+        self._change = threading.Condition()
+        self.lines: list[str] = []
+
+    @property
+    def url(self) -> str:
+        return f"ws://127.0.0.1:{self.port}/media"
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def log(self) -> str:
+        with self._change:
+            return "\n".join(self.lines)
+
+    def start(self) -> Self:
+        self.process = subprocess.Popen(
+            self._command,
+            cwd=PROJECT,
+            env=self._environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            encoding="utf-8",
+            start_new_session=True,
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        return self
+
+    def __enter__(self) -> Self:
+        self.start()
+        try:
+            self.wait_until_it_answers()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def wait_until_it_answers(self, timeout: float = 30) -> None:
+        """Return when a worker accepts connections (the master listens before it has any)."""
+        deadline = time.monotonic() + timeout
+        request = b"GET /healthz HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n"
+        while time.monotonic() < deadline and self.process.poll() is None:
+            try:
+                with socket.create_connection(("127.0.0.1", self.port), timeout=5) as probe:
+                    probe.sendall(request)
+                    if probe.recv(64).startswith(b"HTTP/1.1 200"):
+                        return
+            except OSError:
+                time.sleep(0.05)  # nothing to be told by: the port is not open yet
+        raise AssertionError(f"the service does not answer:\n{self.log}")
+
+    def wait_for(self, predicate: Callable[[list[str]], bool], timeout: float = 20) -> None:
+        """Return as soon as `predicate` holds of the lines printed so far."""
+        with self._change:
+            if not self._change.wait_for(lambda: predicate(self.lines), timeout):
+                raise AssertionError("not in time; the log:\n" + "\n".join(self.lines[-60:]))
+
+    def wait_for_line(self, *parts: str, timeout: float = 20) -> None:
+        """Return as soon as a line has all `parts` in it."""
+        self.wait_for(
+            lambda lines: any(all(part in line for part in parts) for line in lines), timeout
+        )
+
+    def count(self, *parts: str) -> int:
+        """How many lines so far have all `parts` in them."""
+        with self._change:
+            return sum(all(part in line for part in parts) for line in self.lines)
+
+    def workers(self) -> list[psutil.Process]:
+        """The worker processes."""
+        return psutil.Process(self.process.pid).children()
+
+    def stop(self, sig: int = signal.SIGTERM, timeout: float = 30) -> int:
+        """Send `sig` to the process, wait for its end and return its exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(sig)
+        try:
+            code = self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            for child in self.workers():
+                child.kill()
+            self.process.kill()
+            code = self.process.wait()
+        self._reader.join(10)
+        return code
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            with self._change:
+                self.lines.append(line.rstrip("\n"))
+                self._change.notify_all()
+
+
+def service_environment(settings: Mapping[str, object]) -> dict[str, str]:
+    """This process's environment without any setting of the service, plus `settings`."""
+    kept = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV")
+    environment = {name: os.environ[name] for name in kept if name in os.environ}
+    # Nothing outside this machine is asked for credentials.
+    environment |= {"PYTHONPATH": ".", "PYTHONUNBUFFERED": "1", "NO_GCE_CHECK": "true"}
+    return environment | {name: str(value) for name, value in settings.items()}
