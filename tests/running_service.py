@@ -32,15 +32,17 @@ def free_port() -> int:
 class RunningService:
     """`with RunningService(STT_…=…) as service:` is ready to take calls at `service.url`.
 
-    `command` is what starts it; `settings` are environment variables. It is stopped by SIGTERM.
+    `command` is what starts it, with "PORT" standing for the port; `settings` are environment
+    variables. It is stopped by SIGTERM.
     """
 
     gunicorn = (sys.executable, "-m", "gunicorn", "app:app")
+    flask_run = (sys.executable, "-m", "flask", "run", "--host", "127.0.0.1", "--port", "PORT")
     probed = (sys.executable, "-m", "gunicorn", "--pythonpath", ".", "tests.probed_app:app")
 
     def __init__(self, command: tuple[str, ...] = gunicorn, **settings: object) -> None:
         self.port = free_port()
-        self._command = command
+        self._command = [str(self.port) if word == "PORT" else word for word in command]
         self._environment = service_environment(
             {"HOST": "127.0.0.1", "PORT": self.port, **settings}
         )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-import signal
 import time
 import urllib.error
 import urllib.request
@@ -13,19 +12,12 @@ from collections.abc import Iterator
 
 import pytest
 from running_service import RunningService
-from service_log import parse_line
 
-from frame_echo import EchoAnswers, FrameEcho, frames_said, numbered_frame
+from frame_echo import frames_said, numbered_frame
+from service_log import parse_line
 from speech_server_thread import SpeechServerThread
 from twilio_calls import PlannedCall, play_calls
 from twilio_stream import CallReport
-
-
-@pytest.fixture
-def google() -> Iterator[SpeechServerThread]:
-    """The stand-in for Google that knows every frame."""
-    with SpeechServerThread(FrameEcho()) as server:
-        yield server
 
 
 def frames_of(call: int, count: int) -> list[bytes]:
@@ -134,8 +126,10 @@ def test_sigterm_ends_ten_live_calls_cleanly(google: SpeechServerThread) -> None
             playing = asyncio.create_task(play_calls(service.url, calls, close_wait=20.0))
             await asyncio.to_thread(
                 google.wait_for,
-                lambda: len(google.streams) == 10
-                and all(len(record.frames) >= 100 for record in google.streams),
+                lambda: (
+                    len(google.streams) == 10
+                    and all(len(record.frames) >= 100 for record in google.streams)
+                ),
                 20,
             )
             began = time.monotonic()
@@ -191,9 +185,7 @@ def test_readyz_tells_full(google: SpeechServerThread) -> None:
         async def look_while_playing() -> list[int]:
             call = asyncio.create_task(play_calls(service.url, [PlannedCall(frames_of(1, 100))]))
             await asyncio.to_thread(service.wait_for_line, "[STT] session started")
-            seen = [
-                await asyncio.to_thread(status, path) for path in ("/readyz", "/healthz")
-            ]
+            seen = [await asyncio.to_thread(status, path) for path in ("/readyz", "/healthz")]
             await call
             return seen
 

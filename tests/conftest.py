@@ -1,0 +1,22 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import settings
+
+from frame_echo import FrameEcho
+from speech_server_thread import SpeechServerThread
+
+# The machines are shared: a slow moment is not a failure.
+settings.register_profile("shared machine", deadline=None, print_blob=True)
+settings.load_profile("shared machine")
+
+
+@pytest.fixture
+def google() -> Iterator[SpeechServerThread]:
+    """The stand-in for Google that knows every frame."""
+    with SpeechServerThread(FrameEcho()) as server:
+        yield server
