@@ -23,7 +23,7 @@ serve: .venv/.local
 	$(BIN)/python local_stack.py
 
 bench: .venv/.dev
-	$(BIN)/python bench/cpu_per_call.py
+	PYTHONPATH=.:tests $(BIN)/python bench/cpu_per_call.py
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis

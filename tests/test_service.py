@@ -206,7 +206,7 @@ def test_gunicorn_says_what_is_wrong_and_exits_with_2(
     settings: dict[str, str], says: str, tmp_path: object
 ) -> None:
     """A missing or broken setting is one clear line at the start, and exit code 2."""
-    service = RunningService(HOME=tmp_path, **settings).start()
+    service = RunningService(RunningService.gunicorn, HOME=tmp_path, **settings).start()
     assert service.process.wait(30) == 2
     service.stop()
     said = [line for line in service.lines if "[INFO]" not in line]
