@@ -1,16 +1,20 @@
-# make demo | test | lint | serve | bench: each installs what it needs into .venv first.
+# make demo | test | lint | serve | bench | soak: each installs what it needs into .venv first.
 
 PYTHON ?= python3
 SAMPLE ?= samples/clinic-appointment.wav
 BIN := .venv/bin
 
-.PHONY: demo test lint serve bench clean
+.PHONY: demo test soak lint serve bench clean
 
 demo: .venv/.local
 	$(BIN)/python demo.py $(SAMPLE)
 
 test: .venv/.dev
 	$(BIN)/python -m pytest
+
+# Ten minutes of calls that come and go; SOAK_MINUTES=2 make soak for a short one.
+soak: .venv/.dev
+	$(BIN)/python -m pytest -m soak -s
 
 lint: .venv/.dev
 	$(BIN)/ruff check .
