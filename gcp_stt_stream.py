@@ -121,6 +121,7 @@ class StreamingSTTSession:
         self.utterances = UtteranceSwitch(self.now_ms, on_interim=on_partial, on_final=on_final)
         self._limits = limits or SessionLimits()
         self._clock = clock
+        self._thread_class = thread_class
 
         # Written by push_audio() alone until the close, and read by anybody
         self.frames = 0
@@ -180,10 +181,13 @@ class StreamingSTTSession:
 
         May be called twice and from any thread; a second caller waits for the end as well.
         """
+        first = not self._closing.is_set()
         self._closing.set()
         self._queue.close()
         if threading.current_thread() is self._thread:
-            return  # called by a callback: the thread ends soon after that returns
+            if first:  # called by a callback, which cannot wait for its own thread
+                self._thread_class(target=self.close, name="stt-close", daemon=True).start()
+            return
         self._thread.join(self._limits.close_seconds)
         stream = self._stream
         if self._thread.is_alive() and stream is not None:
@@ -199,13 +203,15 @@ class StreamingSTTSession:
     # The streaming thread
 
     def _run(self) -> None:
-        connection = self._connections.lease()
         try:
-            self._stream_until_closed(connection)
+            connection = self._connections.lease()
+            try:
+                self._stream_until_closed(connection)
+            finally:
+                self._connections.release(connection)
         except Exception:  # a fault of our own must end in the log, not in a thread that is gone
             self._log.crashed("STT")
         finally:
-            self._connections.release(connection)
             self.utterances.closed()
 
     def _stream_until_closed(self, connection: SpeechConnection) -> None:
@@ -266,7 +272,9 @@ class StreamingSTTSession:
             self._hand_on_interims(interims, stream)
 
     def _hand_on_event(self, response: Any, stream: GoogleStream) -> None:
-        place = stream.place(_milliseconds(response.speech_event_time))
+        # unlike a result, an event may well be at 0: a call that begins with speech
+        timed = response.HasField("speech_event_time")
+        place = stream.place(_milliseconds(response.speech_event_time) if timed else None)
         at_ms = self._covered_ms if place is None else place.call_bytes // BYTES_PER_MS
         if response.speech_event_type == _Event.SPEECH_ACTIVITY_BEGIN:
             self._speech_ms = at_ms
@@ -303,7 +311,7 @@ class StreamingSTTSession:
 
     def _timing(self, result: Any, stream: GoogleStream) -> tuple[int, int]:
         """Where the result ends on the call's clock, and how long after its audio it came (ms)."""
-        place = stream.place(_milliseconds(result.result_end_time))
+        place = stream.place(_milliseconds(result.result_end_time) or None)
         if place is None:
             return self._covered_ms, 0
         delay_ms = max(0, round((self._clock() - place.arrived) * 1000))

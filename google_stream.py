@@ -59,12 +59,13 @@ class GoogleStream:
         """End the stream at once; `responses()` raises."""
         self._call.cancel()
 
-    def place(self, offset_ms: int) -> Place | None:
+    def place(self, offset_ms: int | None) -> Place | None:
         """Where a time of Google's is on the call's clock, and when its audio came.
 
-        0 stands for all that was sent, because Google leaves a time out at times.
+        None stands for all that was sent, because Google leaves a time out at times.
         """
-        return self._timeline.place(offset_ms * BYTES_PER_MS or self._sent_bytes)
+        offset = self._sent_bytes if offset_ms is None else offset_ms * BYTES_PER_MS
+        return self._timeline.place(offset)
 
     def forget(self, offset_ms: int) -> None:
         """No result will be about audio before this time of Google's."""

@@ -6,6 +6,7 @@ service is started with the command of the Procfile.
 
 from __future__ import annotations
 
+import argparse
 import os
 import shlex
 import signal
@@ -16,7 +17,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Self
@@ -158,9 +159,20 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description="Run the service, with a speech server of this machine beside it unless "
+        "SPEECH_EMULATOR_HOST or Google's credentials are set, until Ctrl-C.",
+        epilog="example: python local_stack.py --port 8000",
+    )
+    parser.add_argument(
+        "--port",
+        type=int,
+        default=os.environ.get("PORT") or 8000,
+        help="of the service, on 127.0.0.1 (PORT, or 8000); 0 takes a free one",
+    )
+    port: int = parser.parse_args(arguments).port
     stop_on_sigterm()
-    port = int(os.environ.get("PORT") or 8000)
     try:
         with LocalStack(port, lambda line: print(line, flush=True)) as stack:
             print(f"Tamlil takes media streams at {stack.url}; Ctrl-C stops it", flush=True)

@@ -135,9 +135,9 @@ class MediaCall:
         if media.track not in twilio_messages.INBOUND_TRACKS:
             self.ignored["frame of another track"] += 1
         elif not media.payload:
-            raise BadMessage("media: the payload is empty")
+            raise BadMessage("media without audio: the payload is empty")
         elif message.stream_sid not in self._stream_sids:
-            raise BadMessage("media: the frame is of another stream")
+            raise BadMessage("media of another stream: its streamSid is not the call's")
         elif self._session is not None:
             self._session.push_audio(media.payload)
 
@@ -198,20 +198,29 @@ class MediaCall:
         self._log.refused(code, reason)
 
     def _end(self, code: int, reason: str) -> None:
-        """Close what there is to close; each step must come whatever the one before did."""
-        try:
-            self._socket.close(code, reason)
-            if self._slot is not None:
-                self._registry.close_session(
-                    self._slot.call_sid, slot=self._slot, code=code, reason=reason
-                )
-            if self._session is not None:
-                self._session.close()  # also one that came too late for its slot
-            if not self._refused:
-                self._log.disconnected(code, reason, self.faults.total(), self.ignored.total())
-            self._socket.linger()
-        except Exception:  # see run()
-            self._log.crashed("WS")
+        """Close what there is to close; each step comes whatever the one before did."""
+        for step in (
+            lambda: self._socket.close(code, reason),
+            lambda: self._give_back(code, reason),
+            lambda: self._say_end(code, reason),
+            self._socket.linger,
+        ):
+            try:
+                step()
+            except Exception:  # see run()
+                self._log.crashed("WS")
+
+    def _give_back(self, code: int, reason: str) -> None:
+        """Give the slot back, if one was taken, and see to it that the session is closed."""
+        if self._slot is None:
+            return
+        self._registry.close_session(self._slot.call_sid, slot=self._slot, code=code, reason=reason)
+        if self._session is not None and self._slot.session is not self._session:
+            self._session.close()  # it came too late for its slot: nobody else knows of it
+
+    def _say_end(self, code: int, reason: str) -> None:
+        if not self._refused:
+            self._log.disconnected(code, reason, self.faults.total(), self.ignored.total())
 
 
 def make_blueprint(

@@ -111,7 +111,7 @@ def _unknown(text: bytes, fault: msgspec.ValidationError) -> Unknown:
     if not isinstance(event, str):
         raise BadMessage("no event")
     if event in _KNOWN_EVENTS:
-        raise BadMessage(f"{event}: {fault}")
+        raise BadMessage(f"{event}: {str(fault)[:200]}")  # it may quote what was sent
     return Unknown(event)
 
 

@@ -204,15 +204,41 @@ def test_one_who_is_stopped_takes_nothing_and_leaves_all_to_the_next() -> None:
         assert numbers(queue.take(FOREVER, never)) == [0, 1, 2, 3, 4]
 
 
-def test_room_can_shrink_below_what_is_queued() -> None:
-    """After the opening of a stream there is less room: nothing queued is lost, new frames are."""
-    queue = FrameQueue(250, 800)
-    for n in range(100):
+def test_less_room_is_kept_to_only_once_so_few_are_queued() -> None:
+    """What waited for a slow beginning goes out first, and no frame is dropped meanwhile."""
+    queue = FrameQueue(250, 5 * FRAME)
+    for n in range(27):
         assert queue.put(frame(n))
-    queue.room = 16
-    assert queue.put(frame(100)) is False
+    queue.settle(16)
+    assert queue.put(frame(27))  # not at once
+    assert len(queue.take(FOREVER, never)) == len(queue.take(FOREVER, never)) == 5
+    assert len(queue) == 18
+    assert [queue.put(frame(n)) for n in range(28, 31)] == [True] * 3  # 21 are queued, still
+    assert len(queue.take(FOREVER, never)) == 5
+    assert len(queue) == 16
+    assert queue.put(frame(31))  # 16 are not fewer than 16
+    assert len(queue.take(FOREVER, never)) == 5
+    assert len(queue) == 12
+    assert [queue.put(frame(n)) for n in range(32, 38)] == [True] * 4 + [False] * 2
     queue.close()
-    assert take_all(queue) == list(range(100))
+    assert take_all(queue) == list(range(20, 36))
+
+
+def test_room_settles_at_the_next_taking_of_a_queue_that_holds_little() -> None:
+    """Also one that never held more, and also when nothing is left in it."""
+    queue = FrameQueue(250, FRAME)
+    queue.settle(2)
+    queue.put(frame(0))
+    assert numbers(queue.take(FOREVER, never)) == [0]
+    assert [queue.put(frame(n)) for n in range(1, 5)] == [True, True, False, False]
+
+
+def test_room_that_was_not_settled_stays() -> None:
+    """Taking alone changes nothing: a stream that is not open yet has its room for the opening."""
+    queue = FrameQueue(20, FRAME)
+    queue.put(frame(0))
+    queue.take(FOREVER, never)
+    assert all(queue.put(frame(n)) for n in range(20))
 
 
 def test_clear_says_how_many_frames_it_threw_away() -> None:
@@ -231,7 +257,7 @@ steps = st.lists(
     st.one_of(
         st.tuples(st.just("put"), st.integers(1, 1000)),
         st.tuples(st.just("take"), st.just(0)),
-        st.tuples(st.just("room"), st.integers(1, 20)),
+        st.tuples(st.just("settle"), st.integers(1, 20)),
         st.tuples(st.just("clear"), st.just(0)),
     ),
     max_size=80,
@@ -241,8 +267,8 @@ steps = st.lists(
 @settings(deadline=None)
 @given(steps, st.integers(1, 1600))
 def test_it_agrees_with_a_plain_list(plan: list[tuple[str, int]], message: int) -> None:
-    """Any order of putting and taking, against a model of three lines."""
-    queue, model, room = FrameQueue(16, message), list[QueuedFrame](), 16
+    """Any order of putting and taking, against a plain model."""
+    queue, model, room, settled = FrameQueue(16, message), list[QueuedFrame](), 16, 16
     for number, (step, value) in enumerate(plan):
         if step == "put":
             new = frame(number, value)
@@ -254,8 +280,10 @@ def test_it_agrees_with_a_plain_list(plan: list[tuple[str, int]], message: int) 
             while model and sum(len(one.audio) for one in expected) < message:
                 expected.append(model.pop(0))
             assert queue.take(0, never) == expected
-        elif step == "room":
-            queue.room = room = value
+            room = settled if len(model) < settled else room
+        elif step == "settle":
+            settled = value
+            queue.settle(value)
         elif step == "clear":
             assert queue.clear() == len(model)
             model.clear()

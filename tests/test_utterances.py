@@ -211,6 +211,29 @@ def test_end_waits_for_the_final_that_is_in_flight() -> None:
         assert text.result(10) == "hello"
 
 
+def test_speech_that_was_noticed_is_waited_for() -> None:
+    """An interim that nobody was told of, because it came too soon after another, counts too."""
+    waiting = threading.Event()
+    looks: list[float] = []
+
+    def clock() -> float:  # as above: the second look is the one before the wait
+        looks.append(0.0 if not looks else 59.0)
+        if len(looks) == 2:
+            waiting.set()
+        return looks[-1]
+
+    call = Call(clock)
+    call.switch.begin()
+    call.switch.noticed(900)
+    call.now_ms = 1000
+    with ThreadPoolExecutor(1) as pool:
+        text = pool.submit(call.switch.end, 120)
+        assert waiting.wait(10)
+        call.switch.final(final("hello", 0, 950))
+        assert text.result(10) == "hello"
+    assert call.interims == []
+
+
 def test_end_waits_for_all_that_was_said_and_not_for_the_first_final() -> None:
     """A final of the first half is not the end: the second half is still in flight."""
     waiting = threading.Semaphore(0)
@@ -294,6 +317,41 @@ def test_the_end_of_the_stream_closes_the_open_utterance(call: Call) -> None:
     assert call.switch.current is None
 
 
+def test_an_utterance_by_hand_that_the_end_of_the_call_cuts_keeps_its_text(call: Call) -> None:
+    """end() may come after the hang-up: it is given the text, once, and at once."""
+    call.switch.begin()
+    call.now_ms = 1000
+    call.switch.final(final("hello", 0, 900))
+    call.switch.closed()
+    call.now_ms = 5000
+    assert call.switch.current is None
+    assert call.switch.end(timeout=1e9) == "hello"
+    assert call.switch.end(timeout=1e9) == ""
+
+
+def test_an_utterance_by_events_that_the_end_of_the_call_cuts_is_nobodys(call: Call) -> None:
+    """Who began nothing is given nothing."""
+    call.switch.speech_began(0)
+    call.now_ms = 1000
+    call.switch.final(final("hello", 0, 900))
+    call.switch.closed()
+    assert call.switch.end(timeout=1e9) == ""
+
+
+def test_a_target_that_fails_costs_the_call_no_interim() -> None:
+    """The call's own listener hears every interim; the fault is still told."""
+    heard: list[Interim] = []
+    switch = UtteranceSwitch(lambda: 1000, on_interim=heard.append)
+
+    def fail(result: Interim) -> None:
+        raise ZeroDivisionError
+
+    switch.begin(fail)
+    with pytest.raises(ZeroDivisionError):
+        switch.interim(interim("hel", 900))
+    assert [one.text for one in heard] == ["hel"]
+
+
 def test_a_listener_that_fails_costs_no_final() -> None:
     """The final is in its utterance before anybody hears of it."""
 
@@ -358,6 +416,8 @@ class Play:
         self.call = Call()
         self.utterances: list[Utterance] = []
         self.finals: list[Final] = []
+        self.begun: Utterance | None = None  # the last one by hand
+        self.cut: Utterance | None = None
 
     def note(self, utterance: Utterance | None) -> None:
         if utterance is not None and all(utterance is not known for known in self.utterances):
@@ -368,12 +428,15 @@ class Play:
         if event == "audio":
             self.call.now_ms += at_ms
         elif event == "begin":
-            self.note(switch.begin())
+            self.begun = switch.begin()
+            self.note(self.begun)
         elif event == "end":
-            open_one = switch.current
-            assert switch.end(timeout=0) == (open_one.text if open_one else "")
+            expected = switch.current or self.cut
+            self.cut = None if switch.current is None else self.cut
+            assert switch.end(timeout=0) == (expected.text if expected else "")
             assert switch.current is None
         elif event == "closed":
+            self.cut = switch.current if switch.current is self.begun else None
             switch.closed()
         elif event == "final":
             self.finals.append(final(f"final {len(self.finals)}", at_ms, at_ms + length))
