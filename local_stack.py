@@ -43,7 +43,7 @@ class LocalStack:
     def __init__(
         self, port: int, on_line: Callable[[str], None], environ: Mapping[str, str] = os.environ
     ) -> None:
-        self.port = port or _free_port()
+        self.port = port or free_port()
         self._on_line = on_line
         self._environ = dict(environ)
         self._started: list[subprocess.Popen[str]] = []
@@ -153,7 +153,8 @@ def stop_on_sigterm() -> None:
     signal.signal(signal.SIGTERM, interrupt)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that nobody listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

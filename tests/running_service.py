@@ -19,14 +19,9 @@ from typing import Self
 
 import psutil
 
+from local_stack import free_port
+
 PROJECT = Path(__file__).resolve().parent.parent
-
-
-def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class RunningService:
