@@ -131,6 +131,7 @@ class StreamingSTTSession:
         self._next_sample = clock() + SAMPLE_SECONDS
 
         self._message_bytes = self._limits.batch_ms * BYTES_PER_MS
+        self._deaf = False  # nobody will take this call's audio: Google refused it for good
         self._queue = FrameQueue(OPENING_FRAMES, self._message_bytes)
         self._closing = threading.Event()
         self._close_lock = threading.Lock()
@@ -161,6 +162,9 @@ class StreamingSTTSession:
         now = self._clock()
         self.frames += 1
         self.audio_bytes += len(frame)
+        if self._deaf:  # said once, when it happened
+            self.dropped += 1
+            return False
         queued = self._queue.put(QueuedFrame(frame, self.audio_bytes, now))
         if not queued:
             self.dropped += 1
@@ -210,6 +214,7 @@ class StreamingSTTSession:
             finally:
                 self._connections.release(connection)
         except Exception:  # a fault of our own must end in the log, not in a thread that is gone
+            self._deaf = True
             self._log.crashed("STT")
         finally:
             self.utterances.closed()
@@ -235,6 +240,7 @@ class StreamingSTTSession:
                     self._log.stream_failed(_describe(fault), "the call is over")
                 return
             if fault is not None and fault.code() in _PERMANENT:
+                self._deaf = True
                 self._log.stream_failed(_describe(fault), "this call is not transcribed")
                 return
             if stream.answered:

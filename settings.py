@@ -14,9 +14,10 @@ from typing import Any
 from errors import SettingsError
 
 
-def _whole(variable: str, default: int, low: int, high: int) -> Any:
+def _whole(variable: str, default: int, low: int, high: int, step: int = 1) -> Any:
     return field(
-        default=default, metadata={"variable": variable, "kind": int, "range": (low, high)}
+        default=default,
+        metadata={"variable": variable, "kind": int, "range": (low, high), "step": step},
     )
 
 
@@ -43,8 +44,9 @@ class Settings:
     max_concurrent_calls: int = _whole("MAX_CONCURRENT_CALLS", 50, 1, 10_000)
 
     stt_queue_frames: int = _whole("STT_QUEUE_FRAMES", 16, 2, 1_000)
-    # 1,000 ms of 8 kHz mu-law is 8,000 bytes, well under the 15,360 that are safe to send to Google
-    stt_batch_ms: int = _whole("STT_BATCH_MS", 100, 20, 1_000)
+    # Whole frames of 20 ms, or each message would leave a small one behind. 1,000 ms of 8 kHz
+    # mu-law are 8,000 bytes, well under the 15,360 that are safe to send to Google.
+    stt_batch_ms: int = _whole("STT_BATCH_MS", 100, 20, 1_000, step=20)
     stt_partial_debounce_ms: int = _whole("STT_PARTIAL_DEBOUNCE_MS", 200, 0, 60_000)
     stt_close_seconds: float = _seconds("STT_CLOSE_SECONDS", 2, 0.1, 10)
     stt_language: str = _text(
@@ -109,4 +111,7 @@ def _parse(metadata: Mapping[str, Any], raw: str) -> Any:
         raise SettingsError(f"{given}: {wanted}") from None
     if not low <= value <= high:  # also refuses nan
         raise SettingsError(f"{given}: {wanted}")
+    step = metadata.get("step", 1)
+    if value % step and kind is int:
+        raise SettingsError(f"{given}: must be a multiple of {step}")
     return value

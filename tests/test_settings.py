@@ -136,3 +136,10 @@ def test_settings_do_not_change() -> None:
 def test_the_key_does_not_show_when_settings_are_printed() -> None:
     """A log line or a traceback with the settings in it must not carry the secret."""
     assert "SECRET" not in repr(Settings(google_credentials_json="SECRET"))
+
+
+def test_batch_holds_whole_frames() -> None:
+    """Audio comes in 20 ms frames: another batch would cut a small message off each large one."""
+    assert Settings.from_env({"STT_BATCH_MS": "240"}).stt_batch_ms == 240
+    with pytest.raises(SettingsError, match="STT_BATCH_MS=250: must be a multiple of 20"):
+        Settings.from_env({"STT_BATCH_MS": "250"})
