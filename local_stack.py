@@ -72,6 +72,8 @@ class LocalStack:
         self._stop()
 
     def _start(self) -> None:
+        if not _is_free(self.port):
+            raise NotStarted(f"port {self.port} is in use: end what listens there, or set PORT")
         wanted = ("SPEECH_EMULATOR_HOST", *GOOGLE_SETTINGS)
         if not any(self._environ.get(name) for name in wanted):
             self._environ["SPEECH_EMULATOR_HOST"] = self._start_speech_server()
@@ -151,6 +153,16 @@ def stop_on_sigterm() -> None:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, interrupt)
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as gunicorn does
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 def free_port() -> int:
