@@ -137,7 +137,7 @@ class MediaCall:
         elif not media.payload:
             raise BadMessage("media without audio: the payload is empty")
         elif message.stream_sid not in self._stream_sids:
-            raise BadMessage("media of another stream: its streamSid is not the call's")
+            raise BadMessage("media of another stream: its streamSid is not this one's")
         elif self._session is not None:
             self._session.push_audio(media.payload)
 
@@ -199,12 +199,13 @@ class MediaCall:
 
     def _end(self, code: int, reason: str) -> None:
         """Close what there is to close; each step comes whatever the one before did."""
-        for step in (
+        steps: tuple[Callable[[], None], ...] = (
             lambda: self._socket.close(code, reason),
             lambda: self._give_back(code, reason),
             lambda: self._say_end(code, reason),
             self._socket.linger,
-        ):
+        )
+        for step in steps:
             try:
                 step()
             except Exception:  # see run()

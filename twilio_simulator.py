@@ -322,7 +322,7 @@ def _print_summary(calls: list[SimulatedCall]) -> None:
     if len(calls) <= FEW_CALLS:
         for call in calls:
             print(f"{call.label}: {_outcome(call.report)}")
-    codes = Counter("none" if r.close_code is None else str(r.close_code) for r in reports)
+    codes = Counter("no close code" if r.close_code is None else str(r.close_code) for r in reports)
     good = sum(report.ok for report in reports)
     print(
         f"{_counted(len(calls), 'call')}, {good} ok, {len(calls) - good} failed;"
