@@ -233,7 +233,7 @@ class StreamingSTTSession:
             if self._closing.is_set():
                 if fault is not None and fault.code() is grpc.StatusCode.CANCELLED:
                     self._log.stream_failed(
-                        f"no end within {self._limits.close_seconds:g} s of the call's",
+                        f"Google had not finished {self._limits.close_seconds:g} s after the call",
                         "what has no final yet is lost",
                     )
                 elif fault is not None:

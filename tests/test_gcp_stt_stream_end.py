@@ -124,7 +124,7 @@ def test_a_google_that_never_answers_does_not_hold_the_call(serve: Serve, lines:
     google.wait_for(lambda: google.server.open_streams == 0)
     assert google.streams[0].ended == "cancelled"
     assert lines.with_("streaming failed") == [
-        "[STT] streaming failed: no end within 0.1 s of the call's → "
+        "[STT] streaming failed: Google had not finished 0.1 s after the call → "
         f"what has no final yet is lost {ABOUT}"
     ]
     # what never left the queue is counted as dropped; a little was on its way
