@@ -36,6 +36,7 @@ class FrameQueue:
         self._bytes_out = 0
         self._closed = False
         self._wake = threading.Event()
+        self._taken = threading.Event()
         self._taking = threading.Lock()
 
     def __len__(self) -> int:
@@ -52,6 +53,18 @@ class FrameQueue:
         if self._bytes_in - self._bytes_out >= self._message_bytes:
             self._wake.set()
         return True
+
+    def wait_for_room(self, frames: int, timeout: float) -> bool:
+        """Wait until so many frames more fit; False if they do not within `timeout` seconds.
+
+        For the one who puts, when a burst has come that is longer than the queue.
+        """
+        while True:
+            self._taken.clear()
+            if len(self._frames) + frames <= self.room:
+                return True
+            if self._closed or not self._taken.wait(timeout):
+                return False
 
     def _withdraw(self, frame: QueuedFrame) -> bool:
         """Take the last frame back; False if it has been taken or thrown away already."""
@@ -85,6 +98,7 @@ class FrameQueue:
             self._bytes_out += size
             if len(self._frames) < self._settled_room:
                 self.room = self._settled_room
+        self._taken.set()
         return taken
 
     def settle(self, room: int) -> None:
@@ -102,6 +116,7 @@ class FrameQueue:
         """Take no more frames; what is queued can still be taken."""
         self._closed = True
         self._wake.set()
+        self._taken.set()
 
     def clear(self) -> int:
         """Throw away what is queued; how many frames that was."""

@@ -37,6 +37,9 @@ from utterances import Final, Interim, Utterance, UtteranceSwitch
 # a token. 5 s of a call's audio are kept for it, more than the queue holds later.
 OPENING_FRAMES = 250
 
+# A healthy stream takes a message in a few milliseconds
+_BURST_SECONDS = 0.1
+
 # A cancelled stream ends as soon as its thread gets its turn
 _CANCEL_SECONDS = 0.5
 
@@ -175,6 +178,14 @@ class StreamingSTTSession:
             if overload is not None:
                 self._log.overload(overload)
         return queued
+
+    def wait_for_room(self, frames: int) -> bool:
+        """Give the stream a moment to take what is queued, until so many frames more fit.
+
+        For a burst, audio that the network held up and brought at once: Google takes it as fast
+        as it can be sent, so nothing need be dropped. False at once or after 0.1 s if it does not.
+        """
+        return not self._deaf and self._queue.wait_for_room(frames, _BURST_SECONDS)
 
     def now_ms(self) -> int:
         """How much audio the call has brought, in milliseconds."""

@@ -11,7 +11,7 @@ from frame_echo import FrameEcho
 from speech_server_thread import SpeechServerThread
 
 # Their assertions explain themselves as those of tests do.
-pytest.register_assert_rewrite("session_parts", "running_service", "speech_client")
+pytest.register_assert_rewrite("session_parts", "media_parts", "running_service", "speech_client")
 
 # The machines are shared: a slow moment is not a failure.
 settings.register_profile("shared machine", deadline=None, print_blob=True)

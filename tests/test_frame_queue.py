@@ -425,3 +425,25 @@ def test_no_wake_up_is_lost(line: int) -> None:
     taken, came = interrupted(lambda: queue.take(1e6, never), FrameQueue.take, line, put)
     assert came
     assert numbers(taken) == [0, 1, 2, 3, 4]
+
+
+def test_a_burst_waits_until_the_taker_has_made_room() -> None:
+    """`wait_for_room()` returns as soon as what was asked for fits."""
+    queue = FrameQueue(4, 2)
+    for number in range(4):
+        assert queue.put(QueuedFrame(b"a", number + 1, 0.0))
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(queue.wait_for_room, 2, 10.0)
+        assert len(queue.take(10.0, lambda: False)) == 2
+        assert waiting.result(10)
+    assert len(queue) == 2
+
+
+def test_a_burst_does_not_wait_where_nobody_takes() -> None:
+    """It is False after the time that was given, and at once when the queue is closed."""
+    queue = FrameQueue(1, 1)
+    assert queue.wait_for_room(1, 10.0)
+    queue.put(QueuedFrame(b"a", 1, 0.0))
+    assert not queue.wait_for_room(1, 0.01)
+    queue.close()
+    assert not queue.wait_for_room(1, 60.0)

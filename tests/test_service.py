@@ -12,12 +12,13 @@ from collections.abc import Iterator
 
 import pytest
 from running_service import RunningService
+from websockets.sync.client import connect
 
 from frame_echo import frames_said, numbered_frame
 from service_log import parse_line
 from speech_server_thread import SpeechServerThread
-from twilio_calls import PlannedCall, play_calls
-from twilio_stream import CallReport
+from twilio_calls import PlannedCall, new_sid, play_calls
+from twilio_stream import CallReport, StreamMessages
 
 
 def frames_of(call: int, count: int) -> list[bytes]:
@@ -212,3 +213,22 @@ def test_gunicorn_says_what_is_wrong_and_exits_with_2(
     said = [line for line in service.lines if "[INFO]" not in line]
     assert len(said) == 1
     assert said[0].startswith(f"tamlil: {says}")
+
+
+def test_a_burst_in_mid_call_loses_nothing(google: SpeechServerThread) -> None:
+    """Audio that the network held up for 5 s and brings at once: every frame reaches Google."""
+    twilio = StreamMessages(new_sid("CA"), new_sid("MZ"), new_sid("AC"))
+    with (
+        RunningService(SPEECH_EMULATOR_HOST=google.address, WEB_CONCURRENCY=1) as service,
+        connect(service.url, compression=None) as call,
+    ):
+        call.send(twilio.connected())
+        call.send(twilio.start())
+        for seq in range(10):
+            call.send(twilio.media(numbered_frame(1, seq)))
+        google.wait_for(lambda: len(google.streams[0].frames) == 10)
+        burst = [twilio.media(numbered_frame(1, seq)) for seq in range(10, 260)]
+        for message in (*burst, twilio.stop()):
+            call.send(message)
+        service.wait_for_line("session closed", "frames=260 dropped=0")
+    assert google.streams[0].frames == [(1, seq) for seq in range(260)]
