@@ -59,12 +59,13 @@ class FrameQueue:
 
         For the one who puts, when a burst has come that is longer than the queue.
         """
-        while True:
+        while len(self._frames) + frames > self.room:
             self._taken.clear()
             if len(self._frames) + frames <= self.room:
-                return True
+                break  # taken between the look and the clearing
             if self._closed or not self._taken.wait(timeout):
                 return False
+        return True
 
     def _withdraw(self, frame: QueuedFrame) -> bool:
         """Take the last frame back; False if it has been taken or thrown away already."""

@@ -29,8 +29,8 @@ from twilio_messages import Media, Start, Stop, is_identifier
 EARLY_FRAMES = 250
 EARLY_BYTES = EARLY_FRAMES * 160
 
-# One read brings a frame; more than so many say that the network or this process was held up.
-# They are handed on by so many, with a moment for the stream between, while TCP keeps the rest.
+# A read brings one frame, or many after the network or this process was held up. They are handed
+# on by so many at a time, each time once the stream has made room, while TCP keeps the rest.
 BURST_FRAMES = 5
 
 
@@ -107,10 +107,11 @@ class MediaCall:
         while True:
             messages = self._socket.receive()
             self._read_at = self._clock()
-            patient = len(messages) > BURST_FRAMES
+            patient = True
             for number, message in enumerate(messages):
                 if patient and number % BURST_FRAMES == 0 and self._session is not None:
-                    patient = self._session.wait_for_room(BURST_FRAMES)
+                    coming = min(BURST_FRAMES, len(messages) - number)
+                    patient = self._session.wait_for_room(coming)
                 try:
                     if not self._take(message):
                         return
