@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -9,6 +10,10 @@ from hypothesis import settings
 
 from frame_echo import FrameEcho
 from speech_server_thread import SpeechServerThread
+
+# Started in the background of a script, this process ignores Ctrl-C, and so would the programs
+# that the tests start and stop by it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Their assertions explain themselves as those of tests do.
 pytest.register_assert_rewrite("session_parts", "media_parts", "running_service", "speech_client")
