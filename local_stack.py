@@ -58,7 +58,7 @@ class LocalStack:
     def __enter__(self) -> Self:
         try:
             self._start()
-        except BaseException:
+        except BaseException:  # Ctrl-C too: what was started must not stay
             self._stop()
             raise
         return self

@@ -64,15 +64,18 @@ class MediaSocket:
         self._sock.settimeout(close_seconds)
         self._shake_hands(environ)
 
-    def receive(self) -> list[bytes | BinaryMessage]:
+    def receive(self, while_idle: Callable[[], None] | None = None) -> list[bytes | BinaryMessage]:
         """Wait for text messages and return all that have come, as UTF-8 bytes, in order.
 
-        Raises `ConnectionClosed` once either side has closed, or the connection broke.
+        `while_idle` is called every `close_seconds` or so while none come, and may raise to end
+        the wait. Raises `ConnectionClosed` once either side has closed, or the connection broke.
         """
         while self._protocol.state is State.OPEN:
             messages = self._read()
             if messages:
                 return messages
+            if while_idle is not None:
+                while_idle()
         raise flask_sock.ConnectionClosed(self.close_code, self.close_reason)
 
     def close(self, code: int = 1000, reason: str = "") -> None:

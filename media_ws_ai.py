@@ -20,7 +20,7 @@ from flask_sock import ConnectionClosed, Sock
 
 import twilio_messages
 from call_log import CallLog
-from errors import BadConversation, BadMessage, CallRefused, CallReplaced
+from errors import BadConversation, BadMessage, CallRefused, CallReplaced, Draining
 from media_socket import BinaryMessage, MediaSocket
 from registry import DEFAULT_TENANT, CallRegistry, LiveCall
 from twilio_messages import Media, Start, Stop, is_identifier
@@ -105,7 +105,7 @@ class MediaCall:
 
     def _converse(self) -> None:
         while True:
-            messages = self._socket.receive()
+            messages = self._socket.receive(self._check_wanted)
             self._read_at = self._clock()
             patient = True
             for number, message in enumerate(messages):
@@ -117,6 +117,11 @@ class MediaCall:
                         return
                 except BadMessage as fault:
                     self._skip(str(fault))
+
+    def _check_wanted(self) -> None:
+        """End a wait for `start` in a drain, which knows only of the calls that have a slot."""
+        if self._slot is None and self._registry.draining:
+            raise Draining("this worker is shutting down")
 
     def _take(self, text: bytes | BinaryMessage) -> bool:
         """Act on one message; False for the `stop` that ends the call."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import signal
 import time
 import urllib.error
 import urllib.request
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 
 import pytest
 from running_service import RunningService
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from frame_echo import frames_said, numbered_frame
@@ -232,3 +234,19 @@ def test_a_burst_in_mid_call_loses_nothing(google: SpeechServerThread) -> None:
             call.send(message)
         service.wait_for_line("session closed", "frames=260 dropped=0")
     assert google.streams[0].frames == [(1, seq) for seq in range(260)]
+
+
+def test_sigterm_does_not_wait_for_a_socket_without_a_call(google: SpeechServerThread) -> None:
+    """A socket that never said `start` is closed with 1012 too; nothing need be killed."""
+    with (
+        RunningService(SPEECH_EMULATOR_HOST=google.address, WEB_CONCURRENCY=1) as service,
+        connect(service.url, compression=None) as idle,
+    ):
+        [worker] = service.workers()
+        service.process.send_signal(signal.SIGTERM)
+        with pytest.raises(ConnectionClosed):
+            idle.recv(timeout=15)
+        assert idle.close_code == 1012
+        assert service.process.wait(15) == 0
+        assert not worker.is_running()
+        assert service.count("Worker graceful timeout") == 0
