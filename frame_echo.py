@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import speech_messages as messages
 from speech_messages import Message
-from speech_recogniser import InOrder, Sink, StreamRecord
+from speech_recogniser import InOrder, RecordingRecord, Sink, StreamRecord
 from speech_server_rules import bad_config, check_config
 
 FRAME_BYTES = 160  # 20 ms of 8 kHz mu-law: what Twilio sends
@@ -181,13 +181,20 @@ class FrameEcho:
         return EchoStream(self.answers, config, sink, record)
 
     async def recognise(self, config: Message, audio: bytes) -> list[Message]:
-        """One result that names all frames, or none if there is no frame."""
-        frames = [frame[:2] for frame in FrameReader().read(audio)]
+        """One result that names all frames and ends with the last, or none if there is none."""
+        frames = FrameReader().read(audio)
         if not frames:
             return []
-        seconds = messages.audio_seconds(len(audio), config)
-        response = messages.final(say_frames(frames), seconds, config.language_code, 1.0)
+        seconds = messages.audio_seconds(frames[-1].end, config)
+        said = say_frames(frame[:2] for frame in frames)
+        response = messages.final(said, seconds, config.language_code, 1.0)
         return [messages.plain_result(response.results[0])]
+
+    def note(self, audio: bytes, record: RecordingRecord) -> None:
+        """The recording's frames go to `record`."""
+        reader = FrameReader()
+        record.packed_frames.extend(frame.call << 32 | frame.seq for frame in reader.read(audio))
+        record.unreadable_bytes = reader.finish()
 
     def close(self) -> None:
         """Nothing to give back."""
@@ -224,6 +231,8 @@ class EchoStream:
 
     def cancel(self) -> None:
         """Drop the finals that are still delayed."""
+        # Half a frame that came before the stream was cut off came all the same.
+        self._record.unreadable_bytes = self._reader.finish()
         self._out.cancel()
 
     def _take(self, frame: Frame) -> None:

@@ -3,6 +3,9 @@
 `python local_speech_server.py --port 8900` loads whisper, listens, prints one line when it is
 ready, and serves until SIGTERM or SIGINT. The main thread runs the event loop. What cannot
 work (a wrong model directory, a port in use) is one line on stderr and exit code 2.
+
+`--fault` and `--control` order faults (`speech_server_faults` says how they are written); each
+change of what is in force is one line.
 """
 
 from __future__ import annotations
@@ -13,10 +16,14 @@ import logging
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
+import speech_server_faults
 from frame_echo import FrameEcho
 from speech_recogniser import Recogniser
 from speech_server import SpeechServer
+from speech_server_control import FaultControl
+from speech_server_faults import BadFault, Fault, parse_fault
 from speech_server_rules import Limits, SpeechServerError
 
 # How long the last results of live streams may take when the server is told to end.
@@ -25,6 +32,8 @@ STOP_SECONDS = 1.0
 EXAMPLE = """example:
   python local_speech_server.py --port 8900 &
   SPEECH_EMULATOR_HOST=127.0.0.1:8900 STT_LANGUAGE=en-US flask run
+
+faults, for --fault and, one a line, for the file of --control:
 """
 
 
@@ -35,7 +44,7 @@ def arguments() -> argparse.ArgumentParser:
         prog="local_speech_server.py",
         description="A speech server for this machine that speaks Google Speech-to-Text v1 "
         "(plain gRPC) and recognises offline.",
-        epilog=EXAMPLE,
+        epilog=EXAMPLE + fault_grammar(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
@@ -71,7 +80,36 @@ def arguments() -> argparse.ArgumentParser:
         metavar="N",
         help="the most audio in a message (default: %(default)s)",
     )
+    add(
+        "--fault",
+        type=_fault,
+        action="append",
+        default=[],
+        metavar="TEXT",
+        help="a fault to begin with, such as 'die at=5 next=1'; may be given more than once",
+    )
+    add(
+        "--control",
+        type=Path,
+        metavar="FILE",
+        help="a file of faults, one a line, with # comments; besides --fault at the start, and "
+        "whenever it is written its lines are ordered anew in place of all that held before; "
+        "empty or deleted, it clears all",
+    )
     return parser
+
+
+def fault_grammar() -> str:
+    """How faults are written, as their module says it."""
+    text = speech_server_faults.__doc__ or ""
+    return text.partition("handed in. ")[2].partition("    SpeechServerError\n")[0].rstrip()
+
+
+def _fault(text: str) -> Fault:
+    try:
+        return parse_fault(text)
+    except BadFault as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _positive(kind: type[int] | type[float]) -> Callable[[str], float]:
@@ -114,15 +152,25 @@ async def serve(options: argparse.Namespace) -> None:
         max_message_bytes=options.max_message_bytes,
     )
     server = SpeechServer(recogniser, limits)
+    server.order(options.fault)
+    control = FaultControl(server, options.control, _say, _complain)
     try:
+        await control.start()
         port = await server.start(options.host, options.port)
-        print(
-            f"local speech server: listening on {options.host}:{port} ({recogniser.name})",
-            flush=True,
-        )
+        _say(f"listening on {options.host}:{port} ({recogniser.name})")
+        watching = asyncio.create_task(control.watch())
         await stop.wait()
+        watching.cancel()
     finally:
         await server.stop(STOP_SECONDS)
+
+
+def _say(line: str) -> None:
+    print(f"local speech server: {line}", flush=True)
+
+
+def _complain(line: str) -> None:
+    print(f"local speech server: {line}", file=sys.stderr, flush=True)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -132,7 +180,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         asyncio.run(serve(options))
     except SpeechServerError as error:
-        print(f"local speech server: {error}", file=sys.stderr)
+        _complain(str(error))
         return 2
     return 0
 

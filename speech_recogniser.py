@@ -11,7 +11,7 @@ from array import array
 from collections import deque
 from collections.abc import Awaitable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from speech_messages import Message
 
@@ -60,12 +60,22 @@ class Recogniser(Protocol):
         """Give back threads and memory; called once, after the last stream."""
 
 
+@runtime_checkable
+class NotesRecordings(Protocol):
+    """A recogniser that can tell which frames a recording holds, also one it never recognises."""
+
+    def note(self, audio: bytes, record: RecordingRecord) -> None:
+        """Write the recording's frames, and what is no frame, to its record."""
+
+
 @dataclass
 class StreamRecord:
     """What arrived on one stream: written by the event loop, safe to read from any thread.
 
     `ended` is None while the stream lives, then one of "half-closed", "finished" (by the
-    recogniser), "limit", "refused" (a bad message or config), "cancelled", "failed".
+    recogniser), "limit", "refused" (a bad message or config), "cancelled", "failed", "fault".
+    `fault` is the fault on order that struck it, as its line; "" while none did.
+    `status` is what it ended with; "" also where it was reset.
     Arrays, not lists of objects: a soak of sixty calls leaves millions of frames behind.
     """
 
@@ -79,6 +89,7 @@ class StreamRecord:
     ended: str | None = None
     ended_at: float | None = None
     status: str = ""
+    fault: str = ""
 
     @property
     def messages(self) -> int:
@@ -93,7 +104,33 @@ class StreamRecord:
     @property
     def frames(self) -> list[tuple[int, int]]:
         """The (call, seq) of every numbered frame, in order of arrival."""
-        return [(packed >> 32, packed & 0xFFFFFFFF) for packed in self.packed_frames]
+        return _unpacked(self.packed_frames)
+
+
+@dataclass
+class RecordingRecord:
+    """What arrived by one plain `Recognize` call: written by the event loop, read anywhere.
+
+    `at` is when it arrived. `status` is "" until it was answered, then "OK", "CODE: text" or
+    "CANCELLED" (by the client); `fault` is the fault on order that it was answered with.
+    """
+
+    at: float
+    config: Message
+    audio_bytes: int
+    packed_frames: array[int] = field(default_factory=lambda: array("Q"))
+    unreadable_bytes: int = 0
+    status: str = ""
+    fault: str = ""
+
+    @property
+    def frames(self) -> list[tuple[int, int]]:
+        """The (call, seq) of every numbered frame, in its order."""
+        return _unpacked(self.packed_frames)
+
+
+def _unpacked(frames: array[int]) -> list[tuple[int, int]]:
+    return [(packed >> 32, packed & 0xFFFFFFFF) for packed in frames]
 
 
 class InOrder:
