@@ -1,0 +1,47 @@
+"""How long a call has been without a healthy stream, and how often it has tried since. Pure.
+
+A call's streaming thread uses it; times are seconds on its clock.
+"""
+
+from __future__ import annotations
+
+from stream_faults import Code, StreamFault
+
+# A stream that has lived and answered for so long is healthy, also before its first final
+_ANSWERED_SECONDS = 10.0
+_MUTE_SECONDS = 30.0  # nobody spoke, so nothing was answered
+
+
+class StreamTrouble:
+    """What is known of the failures since the last healthy stream.
+
+    `fault` is the last one; `gave_up`: what waits has been given to plain calls.
+    """
+
+    def __init__(self) -> None:
+        self.fault = StreamFault(Code.OK, "")
+        self.attempts = 0  # tries in a row that failed
+        self.gave_up = False
+        self._since: float | None = None
+
+    def failed(self, fault: StreamFault, now: float, *, streamless: bool) -> None:
+        """A stream failed; `streamless`: there is no other one."""
+        self.fault = fault
+        self.attempts += 1
+        if streamless and self._since is None:
+            self._since = now
+
+    def ended(self, lived: float, *, opened: bool, answered: bool) -> None:
+        """A stream has ended that had lived for so long."""
+        if opened and lived >= (_ANSWERED_SECONDS if answered else _MUTE_SECONDS):
+            self.over()
+
+    def over(self) -> None:
+        """There is, or was, a healthy stream."""
+        self.attempts = 0
+        self.gave_up = False
+        self._since = None
+
+    def lasts(self, now: float) -> float:
+        """For how long there has been no healthy stream; 0 if there is no trouble."""
+        return 0.0 if self._since is None else now - self._since
