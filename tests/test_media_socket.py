@@ -256,7 +256,7 @@ def test_a_longer_message_closes_with_1009(
     "frame",
     [
         Frame(Opcode.TEXT, b"x").serialize(mask=False),  # a client must mask
-        Frame(Opcode.CONT, b"x").serialize(mask=True),  # of nothing
+        b"\x80\x81\x00\x00\x00\x00x",  # a continuation of nothing
         b"\x83\x80\x00\x00\x00\x00",  # an opcode that does not exist
         b"\x09\x80\x00\x00\x00\x00",  # a ping in fragments
     ],
