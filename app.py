@@ -18,11 +18,14 @@ import health
 import media_ws_ai
 from call_log import CallLog, configure_logging, logger
 from errors import SettingsError
-from gcp_stt_stream import Recognition, SessionLimits, StreamingSTTSession
+from gcp_stt_stream import SessionLimits, StreamingSTTSession
 from google_credentials import load_credentials
 from media_socket import MediaSocket
+from recognition import Recognition
 from registry import CallRegistry
+from relay_limits import RelayLimits
 from settings import Settings
+from shared_speech import MEBIBYTE, SharedSpeech
 from speech_connections import SpeechConnections
 
 
@@ -57,11 +60,13 @@ def create_app(settings: Settings | None = None) -> Flask:
         load_credentials(settings), emulator_host=settings.speech_emulator_host
     )
 
+    shared = SharedSpeech(settings.stt_waiting_mib * MEBIBYTE)
+
     def make_log(call_sid: str, tenant_id: str) -> CallLog:
         return CallLog(call_sid, tenant_id, transcripts=settings.log_transcripts)
 
     def open_session(call_sid: str, tenant_id: str, log: CallLog) -> StreamingSTTSession:
-        return _open_session(settings, connections, log)
+        return _open_session(settings, connections, shared, tenant_id, log)
 
     flask_sock.Server = MediaSocket  # see media_socket.py for what it does better
     app = Flask(__name__)
@@ -72,7 +77,11 @@ def create_app(settings: Settings | None = None) -> Flask:
 
 
 def _open_session(
-    settings: Settings, connections: SpeechConnections, log: CallLog
+    settings: Settings,
+    connections: SpeechConnections,
+    shared: SharedSpeech,
+    tenant_id: str,
+    log: CallLog,
 ) -> StreamingSTTSession:
     """A call's session, whose results are logged."""
     return StreamingSTTSession(
@@ -80,12 +89,18 @@ def _open_session(
         Recognition(language=settings.stt_language, model=settings.stt_model),
         log=log,
         on_partial=lambda interim: log.partial(interim.text, interim.delay_ms),
-        on_final=lambda final, utterance: log.final(final.text),
+        on_final=lambda final, utterance: log.final(final.text, fallback=final.fallback),
+        shared=shared,
+        tenant_id=tenant_id,
         limits=SessionLimits(
             queue_frames=settings.stt_queue_frames,
             batch_ms=settings.stt_batch_ms,
             partial_debounce_ms=settings.stt_partial_debounce_ms,
             close_seconds=settings.stt_close_seconds,
+            waiting_seconds=settings.stt_waiting_seconds,
+            relay=RelayLimits(
+                rotate=settings.stt_rotate_seconds, rotate_hard=settings.stt_rotate_hard_seconds
+            ),
         ),
     )
 

@@ -14,6 +14,8 @@ from queue_depth import Overload
 
 logger = logging.getLogger("tamlil")
 
+FRAME_SECONDS = 0.02  # of audio in each of Twilio's frames, nominally
+
 
 def configure_logging() -> None:
     """Send the lines of `logger` to stdout as they are, whatever the locale of the process."""
@@ -83,9 +85,11 @@ class CallLog:
         if self._transcripts:
             logger.info("🟡 Partial(%dms): %s %s", delay_ms, one_line(text), self._end)
 
-    def final(self, text: str) -> None:
+    def final(self, text: str, *, fallback: bool = False) -> None:
+        """`fallback`: by a plain call after the fact, because no stream could be had."""
         if self._transcripts:
-            logger.info("🟢 Final: %s %s", one_line(text), self._end)
+            mark = " fallback=1" if fallback else ""
+            logger.info("🟢 Final: %s %s%s", one_line(text), self._end, mark)
 
     def session_closed(self, frames: int, dropped: int, seconds: float) -> None:
         logger.info(
@@ -112,6 +116,40 @@ class CallLog:
 
     def stream_failed(self, error: str, what_next: str) -> None:
         logger.warning("[STT] streaming failed: %s → %s %s", one_line(error), what_next, self._end)
+
+    def rotated(self, count: int, seconds: float, why: str) -> None:
+        """The call's stream was replaced, for the `count`-th time, at this age of it."""
+        logger.info(
+            "[STT] rotated: stream replaced after %.1f s, %s %s rotations=%d",
+            seconds,
+            why,
+            self._end,
+            count,
+        )
+
+    def model_refused(self, model: str, language: str, error: str) -> None:
+        """Once for a business: Google does not have this model for this language."""
+        logger.warning(
+            "[STT] model refused: %s for %s, default is used: set another STT_MODEL (%s) %s",
+            model,
+            language,
+            one_line(error),
+            self._end,
+        )
+
+    def gap_filled(self, seconds: float, count: int) -> None:
+        """Twilio left audio out; silence stands for it. `count`: gaps of this call."""
+        if worth_saying(count):
+            logger.info("[STT] gap: %.2f s of silence put in %s gaps=%d", seconds, self._end, count)
+
+    def lost(self, frames: int) -> None:
+        """Audio that waited in vain: neither a stream nor a plain call could be had for it."""
+        logger.warning(
+            "[STT] lost: %.1f s without text %s frames=%d",
+            frames * FRAME_SECONDS,
+            self._end,
+            frames,
+        )
 
     def reaped(self, idle_seconds: float) -> None:
         logger.warning("[REAPER] closed %s idle=%ds", self._end, idle_seconds)

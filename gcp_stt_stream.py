@@ -1,11 +1,12 @@
 """The Google side of a live call: one recognition session for the whole call.
 
-Audio comes in by `push_audio()` from the call's handler, which never waits: it goes into a bounded
-queue, and a frame that finds it full is dropped, because a late frame is worth less than a late
-caption. One streaming thread (a greenlet in a gevent worker) holds the stream to Google and hands
-on what comes back.
+Audio comes in by `push_audio()` from the call's handler, which never waits. While the stream to
+Google keeps up, few frames wait, and one that finds the queue full is dropped: a late frame is
+worth less than a late caption. While there is no stream, or a replay goes on, audio waits in the
+call's ring. One streaming thread (a greenlet in a gevent worker) runs the streams, which come and
+go (`stream_relay`), and hands on what they say.
 
-Nothing on the way of the audio may block, and nothing there takes a lock for each frame.
+Nothing on the way of the audio waits.
 """
 
 from __future__ import annotations
@@ -13,79 +14,33 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from queue import SimpleQueue
 from typing import Any
 
-import grpc
-from google.api_core.exceptions import from_grpc_error
-from google.cloud.speech_v1.types import (
-    RecognitionConfig,
-    StreamingRecognitionConfig,
-    StreamingRecognizeRequest,
-    StreamingRecognizeResponse,
-)
-
-from audio_timeline import BYTES_PER_MS
+from audio_ring import BYTES_PER_MS, BYTES_PER_SECOND
 from call_log import CallLog
-from frame_queue import FrameQueue, QueuedFrame
+from fallback import Fallback
 from google_stream import GoogleStream
 from queue_depth import SAMPLE_SECONDS, QueueDepth
-from speech_connections import SpeechConnection, SpeechConnections
+from recognition import DEFAULT_MODEL, Recognition
+from relay_limits import RelayLimits
+from shared_speech import SharedSpeech
+from speech_connections import SpeechConnections
+from stream_faults import StreamFault, is_about_model
+from stream_feed import StreamFeed
+from stream_relay import StreamRelay
+from stream_results import StreamResults
 from utterances import Final, Interim, Utterance, UtteranceSwitch
-
-# A stream that is being opened takes no audio yet: the first one of a process waits for TLS and
-# a token. 5 s of a call's audio are kept for it, more than the queue holds later.
-OPENING_FRAMES = 250
 
 # A healthy stream takes a message in a few milliseconds
 _BURST_SECONDS = 0.1
 
-# A cancelled stream ends as soon as its thread gets its turn
-_CANCEL_SECONDS = 0.5
+# What ends itself at its deadline needs its turn to do so; and a cancelled stream as well
+_LAST_SECONDS = 0.5
 
-_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.1, 5.0
-
-# Trying again cannot help: what was asked for is wrong, or may not be asked for.
-_PERMANENT = frozenset(
-    (
-        grpc.StatusCode.INVALID_ARGUMENT,
-        grpc.StatusCode.PERMISSION_DENIED,
-        grpc.StatusCode.UNAUTHENTICATED,
-        grpc.StatusCode.NOT_FOUND,
-        grpc.StatusCode.FAILED_PRECONDITION,
-        grpc.StatusCode.UNIMPLEMENTED,
-    )
-)
-
-_Event: Any = StreamingRecognizeResponse.SpeechEventType
-
-
-@dataclass(frozen=True, slots=True)
-class Recognition:
-    """What a call is recognised with. The audio is always 8 kHz mono mu-law, as it comes."""
-
-    language: str = "iw-IL"
-    model: str = "default"
-    punctuation: bool = True
-
-    def first_request(self) -> Any:
-        """The raw message that opens a stream (google.cloud.speech.v1)."""
-        return StreamingRecognizeRequest.pb(
-            StreamingRecognizeRequest(
-                streaming_config=StreamingRecognitionConfig(
-                    config=RecognitionConfig(
-                        encoding=RecognitionConfig.AudioEncoding.MULAW,
-                        sample_rate_hertz=8000,
-                        audio_channel_count=1,
-                        language_code=self.language,
-                        model=self.model,
-                        enable_automatic_punctuation=self.punctuation,
-                    ),
-                    interim_results=True,
-                    enable_voice_activity_events=True,
-                )
-            )
-        )
+# Silence that is put into one gap, at the most
+_FILLED_BYTES = 5 * BYTES_PER_SECOND
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,15 +50,18 @@ class SessionLimits:
     queue_frames: int = 16
     batch_ms: int = 100
     partial_debounce_ms: int = 200
-    close_seconds: float = 2.0
+    close_seconds: float = 5.0
+    waiting_seconds: float = 300.0  # audio without a final that is kept
+    relay: RelayLimits = field(default_factory=RelayLimits)
 
 
 class StreamingSTTSession:
     """Recognition of one call, from its start to its end.
 
     `on_partial(Interim)` and `on_final(Final, Utterance)` are fixed for the call; they run in the
-    streaming thread and must not block. `utterances` is the call's switch. `clock` and
-    `thread_class` are handed in by tests.
+    streaming thread and must not block. `utterances` is the call's switch. `shared` is what it
+    has in common with the other sessions of its process, `tenant_id` its business. `clock` (of
+    arrivals and delays) and `thread_class` are handed in by tests.
     """
 
     def __init__(
@@ -114,46 +72,91 @@ class StreamingSTTSession:
         log: CallLog,
         on_partial: Callable[[Interim], None],
         on_final: Callable[[Final, Utterance], None],
+        shared: SharedSpeech | None = None,
+        tenant_id: str = "default",
         limits: SessionLimits | None = None,
         clock: Callable[[], float] = time.monotonic,
         thread_class: type[threading.Thread] = threading.Thread,
     ) -> None:
+        shared = shared or SharedSpeech()
+        self._tenant = shared.tenant(tenant_id)
+        self._waiting = shared.waiting
         self._connections = connections
-        self._recognition = recognition
+        self._recognition = self._used = recognition
         self._log = log
         self.utterances = UtteranceSwitch(self.now_ms, on_interim=on_partial, on_final=on_final)
         self._limits = limits or SessionLimits()
         self._clock = clock
         self._thread_class = thread_class
 
-        # Written by push_audio() alone until the close, and read by anybody
+        # Written by the call's handler alone until the close, and read by anybody
         self.frames = 0
-        self.dropped = 0
-        self.audio_bytes = 0  # the call's clock: dropped frames count
+        self.dropped = 0  # found the queue full, or nobody to take them
+        self.filled_bytes = 0  # silence in gaps
+        self.gaps = 0
+        self.lost = 0  # frames that waited in vain; known at the close
         self._depth = QueueDepth(self._limits.queue_frames)
         self._next_sample = clock() + SAMPLE_SECONDS
 
-        self._message_bytes = self._limits.batch_ms * BYTES_PER_MS
-        self._deaf = False  # nobody will take this call's audio: Google refused it for good
-        self._queue = FrameQueue(OPENING_FRAMES, self._message_bytes)
+        self._ring = shared.waiting.new_ring(
+            self._limits.batch_ms * BYTES_PER_MS,
+            int(self._limits.waiting_seconds * BYTES_PER_SECOND),
+        )
+        self._relay = self._make_relay(shared)
+        self._taken = threading.Event()
         self._closing = threading.Event()
         self._close_lock = threading.Lock()
         self._closed = False
-        self._stream: GoogleStream | None = None
-
-        # The streaming thread's own
-        self._last_partial = float("-inf")
-        self._covered_ms = 0  # finals cover the call up to here
-        self._speech_ms = 0  # where Google last heard speech begin
 
         log.session_started()
         self._thread = thread_class(target=self._run, name="stt", daemon=True)
         self._thread.start()
 
+    def _make_relay(self, shared: SharedSpeech) -> StreamRelay:
+        events: SimpleQueue[Any] = SimpleQueue()
+        results = StreamResults(
+            self._ring,
+            self.utterances,
+            debounce_ms=self._limits.partial_debounce_ms,
+            guard=self._call_back,
+            clock=self._clock,
+        )
+        fallback = Fallback(
+            self._ring,
+            self._connections,
+            self._tenant.recovery,
+            events,
+            recognition=self._recognised_with,
+            refused=self._refused,
+            thread_class=self._thread_class,
+        )
+
+        def new_stream(feed: StreamFeed) -> GoogleStream:
+            first_request = self._recognised_with().first_request()
+            return GoogleStream(
+                self._connections, first_request, feed, events, thread_class=self._thread_class
+            )
+
+        return StreamRelay(
+            self._ring,
+            results,
+            fallback,
+            events,
+            new_feed=lambda: StreamFeed(
+                self._ring, self._limits.batch_ms, on_taken=self._taken_some
+            ),
+            new_stream=new_stream,
+            refused=self._refused,
+            recovery=self._tenant.recovery,
+            slots=shared.slots,
+            limits=self._limits.relay,
+            log=self._log,
+        )
+
     # The call's side
 
     def push_audio(self, frame: bytes) -> bool:
-        """Queue a frame of 8 kHz mu-law (nominally 160 bytes, 20 ms). Never blocks.
+        """Take a frame of 8 kHz mu-law (nominally 160 bytes, 20 ms). Never blocks.
 
         False if the queue was full, and the frame is dropped and counted; or if the session is
         closed. Only one thread at a time may call it, the call's handler.
@@ -163,190 +166,134 @@ class StreamingSTTSession:
         if not frame:
             return True
         now = self._clock()
-        self.frames += 1
-        self.audio_bytes += len(frame)
-        if self._deaf:  # said once, when it happened
-            self.dropped += 1
-            return False
-        queued = self._queue.put(QueuedFrame(frame, self.audio_bytes, now))
-        if not queued:
-            self.dropped += 1
-            self._log.frame_dropped(self.dropped)
+        taken = self._take(frame, now)
         if now >= self._next_sample:
             self._next_sample = now + SAMPLE_SECONDS
-            overload = self._depth.sample(len(self._queue))
+            overload = self._depth.sample(self._waiting_live())
             if overload is not None:
                 self._log.overload(overload)
-        return queued
+        return taken
+
+    def _take(self, frame: bytes, now: float) -> bool:
+        relay = self._relay
+        full = self._waiting_live() >= self._limits.queue_frames
+        if not full and not relay.deaf:
+            if not self._ring.append(frame, now):
+                return False  # closed meanwhile
+            self.frames += 1
+            if relay.awaiting_audio:
+                relay.audio_came()
+            return True
+        self.frames += 1
+        self.dropped += 1
+        self._ring.skip(len(frame))
+        if not relay.deaf:  # that was said once, when it happened
+            self._log.frame_dropped(self.dropped)
+        return False
+
+    def fill_gap(self, size: int) -> None:
+        """So many bytes of audio are missing here: fill the gap with silence, 5 s at most.
+
+        What is more only moves the call's clock, as does what is missing at its start.
+        """
+        if self._closing.is_set() or self._relay.deaf:
+            return
+        filled = min(size, _FILLED_BYTES) if self.frames else 0
+        self._ring.skip(size - filled)
+        if filled:
+            self.gaps += 1
+            self.filled_bytes += filled
+            self._log.gap_filled(filled / BYTES_PER_SECOND, self.gaps)
+            self._ring.fill(filled, self._clock())
+            feed = self._relay.feed
+            if feed is not None:
+                feed.expect_burst()
 
     def wait_for_room(self, frames: int) -> bool:
         """Give the stream a moment to take what is queued, until so many frames more fit.
 
-        For a burst, audio that the network held up and brought at once: Google takes it as fast
-        as it can be sent, so nothing need be dropped. False at once or after 0.1 s if it does not.
+        For a burst, audio that the network held up and brought at once: Google takes it faster
+        than it is spoken, so nothing need be dropped. False at once or after 0.1 s if it does not.
         """
-        return not self._deaf and self._queue.wait_for_room(frames, _BURST_SECONDS)
+        while self._waiting_live() + frames > self._limits.queue_frames:
+            self._taken.clear()
+            if self._waiting_live() + frames <= self._limits.queue_frames:
+                break  # taken between the look and the clearing
+            if self._closing.is_set() or not self._taken.wait(_BURST_SECONDS):
+                return False
+        return not self._relay.deaf
+
+    def _waiting_live(self) -> int:
+        """How many frames wait in the queue of a live stream; what waits for one is no queue."""
+        feed = self._relay.feed
+        return 0 if feed is None or feed.behind else feed.waiting
+
+    def _taken_some(self) -> None:
+        self._taken.set()
 
     def now_ms(self) -> int:
         """How much audio the call has brought, in milliseconds."""
-        return self.audio_bytes // BYTES_PER_MS
+        return self._ring.clock // BYTES_PER_MS
+
+    @property
+    def transcribed(self) -> bool:
+        """False once Google has refused this call for good."""
+        return not self._relay.deaf
 
     def close(self) -> None:
-        """Send what is queued, take the last finals and end the thread, within the deadline.
+        """Send what waits, take the last finals and end the thread, within the deadline.
 
         May be called twice and from any thread; a second caller waits for the end as well.
         """
         first = not self._closing.is_set()
         self._closing.set()
-        self._queue.close()
+        if first:
+            self._ring.close()
+            self._taken.set()
+            self._relay.close(self._limits.close_seconds)
         if threading.current_thread() is self._thread:
             if first:  # called by a callback, which cannot wait for its own thread
                 self._thread_class(target=self.close, name="stt-close", daemon=True).start()
             return
-        self._thread.join(self._limits.close_seconds)
-        stream = self._stream
-        if self._thread.is_alive() and stream is not None:
-            stream.cancel()
-            self._thread.join(_CANCEL_SECONDS)
+        self._thread.join(self._limits.close_seconds + _LAST_SECONDS)
+        if self._thread.is_alive():  # a listener holds it
+            self._relay.abandon()
         with self._close_lock:
             if self._closed:
                 return
             self._closed = True
-            self.dropped += self._queue.clear()  # what Google would not take in time
-        self._log.session_closed(self.frames, self.dropped, self.audio_bytes / BYTES_PER_MS / 1000)
+            self.lost = self._relay.lost_frames + self._ring.lose(0, self._ring.end)
+            self._waiting.discard(self._ring)
+        if self.lost:
+            self._log.lost(self.lost)
+        self._log.session_closed(self.frames, self.dropped, self._ring.clock / BYTES_PER_SECOND)
 
     # The streaming thread
 
     def _run(self) -> None:
         try:
-            connection = self._connections.lease()
-            try:
-                self._stream_until_closed(connection)
-            finally:
-                self._connections.release(connection)
+            self._relay.run()
         except Exception:  # a fault of our own must end in the log, not in a thread that is gone
-            self._deaf = True
+            self._relay.deaf = True
             self._log.crashed("STT")
         finally:
             self.utterances.closed()
 
-    def _stream_until_closed(self, connection: SpeechConnection) -> None:
-        pause = _FIRST_PAUSE_SECONDS
-        while True:
-            stream = self._stream = GoogleStream(
-                connection,
-                self._recognition.first_request(),
-                self._queue,
-                self._message_bytes,
-                self._opened,
-            )
-            fault = self._follow(stream)
-            if self._closing.is_set():
-                if fault is not None and fault.code() is grpc.StatusCode.CANCELLED:
-                    self._log.stream_failed(
-                        f"Google had not finished {self._limits.close_seconds:g} s after the call",
-                        "what has no final yet is lost",
-                    )
-                elif fault is not None:
-                    self._log.stream_failed(_describe(fault), "the call is over")
-                return
-            if fault is not None and fault.code() in _PERMANENT:
-                self._deaf = True
-                self._log.stream_failed(_describe(fault), "this call is not transcribed")
-                return
-            if stream.answered:
-                pause = _FIRST_PAUSE_SECONDS
-            ended = "Google ended the stream" if fault is None else _describe(fault)
-            self._log.stream_failed(ended, f"new stream in {pause:.1f} s")
-            self._closing.wait(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+    def _recognised_with(self) -> Recognition:
+        self._used = self._tenant.refused_models.instead(self._recognition)
+        return self._used
 
-    def _opened(self) -> None:
-        self._queue.settle(self._limits.queue_frames)
-
-    def _follow(self, stream: GoogleStream) -> Any:
-        """Hand on what the stream answers until its end; the `grpc.RpcError` of that, or None."""
-        try:
-            for response in stream.responses():
-                self._hand_on(response, stream)
-        except grpc.RpcError as fault:
-            return fault
-        return None
-
-    def _hand_on(self, response: Any, stream: GoogleStream) -> None:
-        """One response: an error, a voice activity event, or results (a final, then interims)."""
-        if response.error.code:
-            self._log.stream_failed(
-                f"{response.error.code} {response.error.message}", "waiting for the stream's end"
-            )
-        if response.speech_event_type:
-            self._hand_on_event(response, stream)
-        for result in response.results:
-            if result.is_final:
-                self._hand_on_final(result, stream)
-        interims = [result for result in response.results if not result.is_final]
-        if interims:
-            self._hand_on_interims(interims, stream)
-
-    def _hand_on_event(self, response: Any, stream: GoogleStream) -> None:
-        # unlike a result, an event may well be at 0: a call that begins with speech
-        timed = response.HasField("speech_event_time")
-        place = stream.place(_milliseconds(response.speech_event_time) if timed else None)
-        at_ms = self._covered_ms if place is None else place.call_bytes // BYTES_PER_MS
-        if response.speech_event_type == _Event.SPEECH_ACTIVITY_BEGIN:
-            self._speech_ms = at_ms
-            self.utterances.speech_began(at_ms)
-        elif response.speech_event_type == _Event.SPEECH_ACTIVITY_END:
-            self.utterances.speech_ended(at_ms)
-
-    def _hand_on_final(self, result: Any, stream: GoogleStream) -> None:
-        end_ms, delay_ms = self._timing(result, stream)
-        stream.forget(_milliseconds(result.result_end_time))
-        start_ms = max(self._covered_ms, self._speech_ms if self._speech_ms < end_ms else 0)
-        self._covered_ms = max(self._covered_ms, end_ms)
-        best = result.alternatives[0] if result.alternatives else None
-        text = best.transcript.strip() if best is not None else ""
-        if best is not None and text:
-            self._call_back(
-                self.utterances.final,
-                Final(text, min(start_ms, end_ms), end_ms, best.confidence or None, delay_ms),
-            )
-
-    def _hand_on_interims(self, results: list[Any], stream: GoogleStream) -> None:
-        """The interims of one response belong together: the first is the most stable part."""
-        now = self._clock()
-        end_ms, delay_ms = self._timing(results[-1], stream)
-        if (now - self._last_partial) * 1000 < self._limits.partial_debounce_ms:
-            self.utterances.noticed(end_ms)
-            return  # a newer one, or the final, is on its way
-        text = "".join(r.alternatives[0].transcript for r in results if r.alternatives).strip()
-        if text:
-            self._last_partial = now
-            self._call_back(
-                self.utterances.interim, Interim(text, end_ms, results[0].stability, delay_ms)
-            )
-
-    def _timing(self, result: Any, stream: GoogleStream) -> tuple[int, int]:
-        """Where the result ends on the call's clock, and how long after its audio it came (ms)."""
-        place = stream.place(_milliseconds(result.result_end_time) or None)
-        if place is None:
-            return self._covered_ms, 0
-        delay_ms = max(0, round((self._clock() - place.arrived) * 1000))
-        return place.call_bytes // BYTES_PER_MS, delay_ms
+    def _refused(self, fault: StreamFault) -> bool:
+        """Whether another model is worth a try: the one that was used is refused."""
+        used = self._used
+        if used.model == DEFAULT_MODEL or not is_about_model(fault):
+            return False
+        if self._tenant.refused_models.refuse(used):
+            self._log.model_refused(used.model, used.language, str(fault))
+        return True
 
     def _call_back(self, callback: Callable[..., object], *arguments: object) -> None:
         try:
             callback(*arguments)
         except Exception:  # a listener's fault must not end the recognition of the call
             self._log.crashed("STT")
-
-
-def _milliseconds(duration: Any) -> int:
-    """A protobuf Duration in whole milliseconds."""
-    return int(duration.seconds * 1000 + duration.nanos // 1_000_000)
-
-
-def _describe(fault: Any) -> str:
-    """A `grpc.RpcError` in a line, with the HTTP code that Google's documentation lists it by."""
-    error = from_grpc_error(fault)  # type: ignore[no-untyped-call]  # google-api-core has no types
-    return f"{int(error.code)} {fault.code().name}: {fault.details() or 'no details'}"

@@ -1,95 +1,115 @@
 """One stream to Google: a single `StreamingRecognize` call, from its first message to its end.
 
-gRPC runs `_requests()` in a thread of its own, which waits for audio there; the streaming thread
-iterates `responses()`. Each stream has an `AudioTimeline`, because Google counts from its start.
+gRPC takes the requests in a thread of its own, which waits in the stream's feed; a thread of ours
+reads the responses. Both only pass on: what happens to the stream is put into `events`, and the
+call's streaming thread decides what follows from it.
 """
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from enum import Enum
+from queue import SimpleQueue
+from typing import Any, NamedTuple
 
+import grpc
 from google.cloud.speech_v1.types import StreamingRecognizeRequest
 
-from audio_timeline import BYTES_PER_MS, AudioTimeline, Place
-from frame_queue import FrameQueue, QueuedFrame
-from speech_connections import SpeechConnection
+from speech_connections import SpeechConnections
+from stream_faults import StreamFault
+from stream_feed import StreamFeed
 
 _Request: Any = StreamingRecognizeRequest.pb()
 
 
-class GoogleStream:
-    """A stream that takes its audio from `queue` in messages of `message_bytes` at most.
+class What(Enum):
+    """What can happen to a stream."""
 
-    `first_request`: the raw message that opens it. `on_open()`: the first message is on its way,
-    audio is wanted now. `responses()` yields raw `StreamingRecognizeResponse` messages and raises
-    `grpc.RpcError`.
+    OPENED = "its first message is on its way"
+    RESPONSE = "Google answered"
+    ENDED = "it is over"
+
+
+class StreamEvent(NamedTuple):
+    """Something that happened to `stream`. ENDED has the fault, or None for a regular end."""
+
+    stream: GoogleStream
+    what: What
+    response: Any = None  # a raw StreamingRecognizeResponse
+    fault: StreamFault | None = None
+
+
+class GoogleStream:
+    """A stream that takes its audio from `feed`.
+
+    `first_request`: the raw message that opens it. It holds a place on one of the `connections`
+    while it lives. Times are seconds on `clock`.
     """
 
     def __init__(
         self,
-        connection: SpeechConnection,
+        connections: SpeechConnections,
         first_request: Any,
-        queue: FrameQueue,
-        message_bytes: int,
-        on_open: Callable[[], None],
+        feed: StreamFeed,
+        events: SimpleQueue[Any],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        thread_class: type[threading.Thread] = threading.Thread,
     ) -> None:
+        self.feed = feed
+        self.begun_at = clock()
+        self.opened_at: float | None = None
+        self.answered = False
+        self._connections = connections
         self._first_request = first_request
-        self._queue = queue
-        self._message_bytes = message_bytes
-        self._on_open = on_open
-        self._timeline = AudioTimeline()
-        self._sent_bytes = 0
-        self._over = False
-        self.answered = False  # a response has come
-        self._call = connection.streaming_recognize(self._requests())
-
-    def responses(self) -> Iterator[Any]:
-        """What Google answers, until the stream ends."""
+        self._events = events
+        self._clock = clock
+        self._connection = connections.lease()
         try:
-            for response in self._call:
-                self.answered = True
-                yield response
-        finally:
-            # gRPC's thread still waits in the queue, where it would take what is the next stream's
-            self._over = True
-            self._queue.wake()
+            self._call = self._connection.streaming_recognize(self._requests())
+            try:
+                thread_class(target=self._read, name="stt-read", daemon=True).start()
+            except BaseException:  # nobody will read it, and gRPC's thread waits in the feed
+                self.cancel()
+                raise
+        except BaseException:  # whatever it was, the place on the connection is given back
+            connections.release(self._connection)
+            raise
+
+    def half_close(self) -> None:
+        """Send no more audio; Google gives its last finals and ends the stream."""
+        self.feed.stop()
 
     def cancel(self) -> None:
-        """End the stream at once; `responses()` raises."""
+        """End the stream at once."""
+        self.feed.stop()
         self._call.cancel()
 
-    def place(self, offset_ms: int | None) -> Place | None:
-        """Where a time of Google's is on the call's clock, and when its audio came.
-
-        None stands for all that was sent, because Google leaves a time out at times.
-        """
-        offset = self._sent_bytes if offset_ms is None else offset_ms * BYTES_PER_MS
-        return self._timeline.place(offset)
-
-    def forget(self, offset_ms: int) -> None:
-        """No result will be about audio before this time of Google's."""
-        self._timeline.forget(offset_ms * BYTES_PER_MS)
+    def distrust_connection(self) -> None:
+        """This stream hangs; open the next ones over a new connection."""
+        self._connections.retire(self._connection)
 
     def _requests(self) -> Iterator[Any]:
         yield self._first_request
         # gRPC comes back for the next message when the one before is on its way
-        self._on_open()
-        # Twice a message's time is a pause, not the jitter of the frame that is due just now
-        pause = 2 * self._message_bytes / BYTES_PER_MS / 1000
-        while frames := self._queue.take(pause, lambda: self._over):
-            self._mark(frames)
-            audio = b"".join(frame.audio for frame in frames)
-            for start in range(0, len(audio), self._message_bytes):
-                yield _Request(audio_content=audio[start : start + self._message_bytes])
+        self.opened_at = self._clock()
+        self._events.put(StreamEvent(self, What.OPENED))
+        while audio := self.feed.take():
+            yield _Request(audio_content=audio)
 
-    def _mark(self, frames: list[QueuedFrame]) -> None:
-        """Note where these frames stand on the call's clock: at each gap in it, and at the end."""
-        before: QueuedFrame | None = None
-        for frame in frames:
-            if before is not None and frame.call_end - len(frame.audio) != before.call_end:
-                self._timeline.mark(self._sent_bytes, before.call_end, before.arrived)
-            self._sent_bytes += len(frame.audio)
-            before = frame
-        if before is not None:
-            self._timeline.mark(self._sent_bytes, before.call_end, before.arrived)
+    def _read(self) -> None:
+        fault = None
+        try:
+            for response in self._call:
+                self.answered = True
+                self.feed.answered()
+                self._events.put(StreamEvent(self, What.RESPONSE, response))
+        except grpc.RpcError as error:
+            fault = StreamFault.of(error)
+        finally:
+            # gRPC's thread still waits in the feed
+            self.feed.stop()
+            self._connections.release(self._connection)
+            self._events.put(StreamEvent(self, What.ENDED, fault=fault))

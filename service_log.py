@@ -23,6 +23,8 @@ Kind = Literal[
     "dropped",  # [STT] queue full: dropped frame
     "overload",  # [STT] overload: …
     "failed",  # [STT] streaming failed: …
+    "rotated",  # [STT] rotated: …
+    "lost",  # [STT] lost: …
     "reaped",  # [REAPER] closed
     "other",  # any other line about a call
 ]
@@ -49,6 +51,8 @@ _HEADS: tuple[tuple[str, str, Kind], ...] = (
     ("STT", "queue full: dropped frame", "dropped"),
     ("STT", "overload:", "overload"),
     ("STT", "streaming failed:", "failed"),
+    ("STT", "rotated:", "rotated"),
+    ("STT", "lost:", "lost"),
     ("REAPER", "closed", "reaped"),
 )
 
@@ -62,7 +66,7 @@ class LogLine:
     tenant: str
     text: str = ""  # what was said, or what the line tells beyond its head
     delay_ms: int | None = None  # of a partial: the recognition delay
-    numbers: Mapping[str, float] = field(default_factory=dict)  # frames, dropped, seconds, idle …
+    numbers: Mapping[str, float] = field(default_factory=dict)  # frames, dropped, fallback …
 
 
 def parse_line(line: str) -> LogLine | None:

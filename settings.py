@@ -48,7 +48,12 @@ class Settings:
     # mu-law are 8,000 bytes, well under the 15,360 that are safe to send to Google.
     stt_batch_ms: int = _whole("STT_BATCH_MS", 100, 20, 1_000, step=20)
     stt_partial_debounce_ms: int = _whole("STT_PARTIAL_DEBOUNCE_MS", 200, 0, 60_000)
-    stt_close_seconds: float = _seconds("STT_CLOSE_SECONDS", 2, 0.1, 10)
+    # Google ends a stream at 305 s; the rest is for the next one to open and this one to drain
+    stt_rotate_seconds: float = _seconds("STT_ROTATE_SECONDS", 240, 0.5, 290)
+    stt_rotate_hard_seconds: float = _seconds("STT_ROTATE_HARD_SECONDS", 285, 1, 295)
+    stt_waiting_seconds: float = _seconds("STT_WAITING_SECONDS", 300, 1, 3_600)
+    stt_waiting_mib: int = _whole("STT_WAITING_MIB", 64, 1, 65_536)
+    stt_close_seconds: float = _seconds("STT_CLOSE_SECONDS", 5, 0.1, 10)
     stt_language: str = _text(
         "STT_LANGUAGE",
         "iw-IL",
@@ -88,7 +93,13 @@ class Settings:
             raw = environ.get(item.metadata["variable"], "").strip()
             if raw:
                 values[item.name] = _parse(item.metadata, raw)
-        return cls(**values)
+        settings = cls(**values)
+        if settings.stt_rotate_seconds >= settings.stt_rotate_hard_seconds:
+            raise SettingsError(
+                f"STT_ROTATE_SECONDS={settings.stt_rotate_seconds:g}: must be less than "
+                f"STT_ROTATE_HARD_SECONDS, which is {settings.stt_rotate_hard_seconds:g}"
+            )
+        return settings
 
 
 def _parse(metadata: Mapping[str, Any], raw: str) -> Any:

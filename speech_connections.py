@@ -1,8 +1,8 @@
 """The HTTP/2 connections to Google Speech-to-Text that a process's calls share.
 
 An HTTP/2 connection carries about 100 streams; the next one is queued by the client and hangs
-without any error. So a connection is leased to at most 90 calls, and another one is opened for
-the 91st. They are made when the first call needs them, hence after any fork, and are kept.
+without any error. So a connection is leased to at most 90 streams, and another one is opened for
+the 91st. They are made when the first stream needs them, hence after any fork, and are kept.
 
 `lease()` and `release()` may be called from any thread; nothing waits for the network in them.
 """
@@ -18,32 +18,59 @@ import grpc
 from google.auth.credentials import Credentials
 from google.cloud.speech_v1 import SpeechClient
 from google.cloud.speech_v1.services.speech.transports import SpeechGrpcTransport
-from google.cloud.speech_v1.types import StreamingRecognizeRequest, StreamingRecognizeResponse
+from google.cloud.speech_v1.types import (
+    RecognizeRequest,
+    RecognizeResponse,
+    StreamingRecognizeRequest,
+    StreamingRecognizeResponse,
+)
 
-CALLS_PER_CONNECTION = 90
+STREAMS_PER_CONNECTION = 90
 
-# Without it, channels with the same arguments share one connection after all.
-_OWN_CONNECTION = ("grpc.use_local_subchannel_pool", 1)
+_OPTIONS = (
+    # Without it, channels with the same arguments share one connection after all.
+    ("grpc.use_local_subchannel_pool", 1),
+    # While Google cannot be reached, gRPC waits longer each time before it tries to connect, up
+    # to two minutes, and fails every stream meanwhile. A call's audio cannot wait that long.
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+)
 
 _Request = StreamingRecognizeRequest.pb()
 _Response = StreamingRecognizeResponse.pb()
+_PlainRequest = RecognizeRequest.pb()
+_PlainResponse = RecognizeResponse.pb()
 
 
 class SpeechConnection:
-    """One HTTP/2 connection to the Speech API, with the number of calls that hold it."""
+    """One HTTP/2 connection to the Speech API, with the number of streams that hold it."""
 
     def __init__(self, client: SpeechClient, channel: grpc.Channel) -> None:
         self.client = client
         self.channel = channel
         self.leases = 0
+        self.retired = False
         # The client's own method blocks until the first response, so that a silent call would
-        # leave nothing to cancel, and wraps every message in a second object. The channel under
-        # it gives the call at once, and takes the protobuf messages as they are.
+        # leave nothing to cancel, retries with a generator that it has used up, and wraps every
+        # message in a second object. The channel under it gives the call at once, retries
+        # nothing, and takes the protobuf messages as they are.
         self._streaming_recognize = channel.stream_stream(
             "/google.cloud.speech.v1.Speech/StreamingRecognize",
             request_serializer=_Request.SerializeToString,
             response_deserializer=_Response.FromString,
         )
+        self._recognize = channel.unary_unary(
+            "/google.cloud.speech.v1.Speech/Recognize",
+            request_serializer=_PlainRequest.SerializeToString,
+            response_deserializer=_PlainResponse.FromString,
+        )
+
+    def recognize(self, request: Any, timeout: float) -> Any:
+        """Begin a plain `Recognize` call with a raw `RecognizeRequest`; returns gRPC's future.
+
+        Its `result()` raises `grpc.RpcError`, also after `timeout` seconds.
+        """
+        return self._recognize.future(request, timeout=timeout)
 
     def streaming_recognize(self, requests: Iterator[Any]) -> Any:
         """Open a stream; returns gRPC's call at once: iterate it for responses, or cancel it.
@@ -65,22 +92,22 @@ class SpeechConnections:
         credentials: Credentials | None,
         *,
         emulator_host: str = "",
-        calls_per_connection: int = CALLS_PER_CONNECTION,
+        streams_per_connection: int = STREAMS_PER_CONNECTION,
     ) -> None:
         self._credentials = credentials
         self._emulator_host = emulator_host
-        self._calls_per_connection = calls_per_connection
+        self._streams_per_connection = streams_per_connection
         self._lock = threading.Lock()
         self._connections: list[SpeechConnection] = []
         self._pid = os.getpid()
 
     def lease(self) -> SpeechConnection:
-        """A connection with room for one more call. Give it back with `release()`."""
+        """A connection with room for one more stream. Give it back with `release()`."""
         with self._lock:
             if self._pid != os.getpid():  # connections do not survive a fork
                 self._connections, self._pid = [], os.getpid()
             for connection in self._connections:
-                if connection.leases < self._calls_per_connection:
+                if connection.leases < self._streams_per_connection:
                     break
             else:
                 connection = self._connect()
@@ -92,6 +119,19 @@ class SpeechConnections:
         """Give a lease back."""
         with self._lock:
             connection.leases -= 1
+            over = connection.retired and not connection.leases
+        if over:
+            connection.channel.close()
+
+    def retire(self, connection: SpeechConnection) -> None:
+        """Lease this connection no more: a stream on it hangs. The others on it are left alone."""
+        with self._lock:
+            connection.retired = True
+            if connection in self._connections:
+                self._connections.remove(connection)
+            over = not connection.leases
+        if over:  # the stream was quicker to end
+            connection.channel.close()
 
     def close(self) -> None:
         """Close all connections; streams on them are cancelled."""
@@ -102,7 +142,7 @@ class SpeechConnections:
 
     def _connect(self) -> SpeechConnection:
         if self._credentials is None:
-            channel = grpc.insecure_channel(self._emulator_host, options=[_OWN_CONNECTION])
+            channel = grpc.insecure_channel(self._emulator_host, options=list(_OPTIONS))
             transport = SpeechGrpcTransport(channel=channel)
         else:
             transport = SpeechGrpcTransport(
@@ -115,5 +155,5 @@ class SpeechConnections:
 
 
 def _own_channel(host: str, **arguments: Any) -> grpc.Channel:
-    arguments["options"] = [*(arguments.get("options") or ()), _OWN_CONNECTION]
+    arguments["options"] = [*(arguments.get("options") or ()), *_OPTIONS]
     return SpeechGrpcTransport.create_channel(host, **arguments)

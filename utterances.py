@@ -45,6 +45,7 @@ class Final:
     end_ms: int
     confidence: float | None  # 0 to 1; None where Google gave none
     delay_ms: int
+    fallback: bool = False  # by a plain call after the fact, because no stream could be had
 
 
 PartialCallback = Callable[[Interim], None]

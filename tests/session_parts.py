@@ -14,7 +14,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any, Self
 
 import pytest
@@ -23,7 +23,9 @@ import call_log
 import speech_messages as messages
 from call_log import CallLog
 from frame_echo import EchoAnswers, FrameEcho, frames_said, numbered_frame
-from gcp_stt_stream import OPENING_FRAMES, Recognition, SessionLimits, StreamingSTTSession
+from gcp_stt_stream import SessionLimits, StreamingSTTSession
+from recognition import Recognition
+from shared_speech import SharedSpeech
 from speech_connections import SpeechConnections
 from speech_messages import Message
 from speech_recogniser import Sink, StreamRecord
@@ -33,7 +35,8 @@ from utterances import Final, Interim, Utterance
 
 ABOUT = "call=CA1 tenant=T1"
 ENGLISH = Recognition("en-US")
-ROOMY = SessionLimits(queue_frames=OPENING_FRAMES, partial_debounce_ms=0)
+ROOM = 250  # frames: 5 s that a test may push at once
+ROOMY = SessionLimits(queue_frames=ROOM, partial_debounce_ms=0)
 PATIENCE = 10.0  # seconds, for what ought to come at once
 
 OnPartial = Callable[[Interim], None]
@@ -102,8 +105,10 @@ class Call:
         connections: SpeechConnections,
         *,
         number: int = 1,
+        tenant_id: str = "T1",
         recognition: Recognition = ENGLISH,
         limits: SessionLimits = ROOMY,
+        shared: SharedSpeech | None = None,
         clock: Callable[[], float] = time.monotonic,
         thread_class: type[threading.Thread] = threading.Thread,
         on_partial: OnPartial | None = None,
@@ -116,14 +121,17 @@ class Call:
         self.utterances: list[Utterance] = []
         self.taken: list[int] = []
         self.pushed = 0
+        self.missing = 0  # of the frames that count as pushed, those that never came
         self._on_partial, self._on_final = on_partial, on_final
         self.session = StreamingSTTSession(
             connections,
             recognition,
-            log=CallLog("CA1", "T1"),
+            log=CallLog("CA1", tenant_id),
+            tenant_id=tenant_id,
             on_partial=self._hear_partial,
             on_final=self._hear_final,
             limits=limits,
+            shared=shared,
             clock=clock,
             thread_class=thread_class,
         )
@@ -183,7 +191,7 @@ class Script:
         return self
 
     async def recognise(self, config: Message, audio: bytes) -> list[Message]:
-        raise AssertionError("a session streams")
+        return []  # what a stream did not say is not said by a plain call either
 
     async def feed(self, audio: bytes) -> None:
         for answer in next(self._answers, []):
@@ -224,6 +232,7 @@ class Door:
         self.address = f"127.0.0.1:{self._listening.getsockname()[1]}"
         self._sockets: list[socket.socket] = [self._listening]
         self._threads: list[threading.Thread] = []
+        self._keeper: threading.Thread | None = None
 
     def open(self) -> None:
         near, _ = self._listening.accept()
@@ -233,9 +242,25 @@ class Door:
             self._threads.append(threading.Thread(target=self._pass_on, args=(source, sink)))
             self._threads[-1].start()
 
+    def keep_open(self) -> None:
+        """Let through whoever waits and whoever comes, until the close."""
+        self._keeper = threading.Thread(target=self._let_all_in)
+        self._keeper.start()
+
+    def _let_all_in(self) -> None:
+        while True:
+            try:
+                self.open()
+            except OSError:  # closed
+                return
+
     def close(self) -> None:
+        if self._keeper is not None:
+            self._listening.shutdown(socket.SHUT_RDWR)
+            self._keeper.join(PATIENCE)
         for one in self._sockets[1:]:
-            one.shutdown(socket.SHUT_RDWR)
+            with suppress(OSError):  # the other side has closed it
+                one.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
             thread.join(PATIENCE)
         for one in self._sockets:
@@ -243,8 +268,9 @@ class Door:
 
     @staticmethod
     def _pass_on(source: socket.socket, sink: socket.socket) -> None:
-        while data := source.recv(65_536):
-            sink.sendall(data)
+        with suppress(OSError):  # whoever closes ends both
+            while data := source.recv(65_536):
+                sink.sendall(data)
 
 
 @pytest.fixture(autouse=True)
@@ -264,10 +290,10 @@ class Google:
     """A stand-in with connections to it. `start()` makes a call whose stream is open."""
 
     def __init__(self, server: SpeechServerThread, cleanup: ExitStack) -> None:
-        self.server = cleanup.enter_context(server)
+        self._cleanup = cleanup.enter_context(ExitStack())
+        self.server = self._cleanup.enter_context(server)
         self.connections = SpeechConnections(None, emulator_host=server.address)
-        cleanup.callback(self.connections.close)
-        self._cleanup = cleanup
+        self._cleanup.callback(self.connections.close)
 
     def start(self, **options: Any) -> Call:
         opened = len(self.server.streams)
@@ -276,6 +302,10 @@ class Google:
         if "thread_class" not in options:
             self.server.wait_for(lambda: self.server.streams[opened].config is not None)
         return call
+
+    def close(self) -> None:
+        """End everything before the test's end."""
+        self._cleanup.close()
 
     @property
     def streams(self) -> list[StreamRecord]:

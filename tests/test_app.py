@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from flask import Flask
 from running_service import RunningService
 
+import media_ws_ai
 from app import create_app
+from call_log import CallLog
 from errors import SettingsError
 from frame_echo import numbered_frame
+from gcp_stt_stream import SessionLimits
+from recognition import Recognition
 from registry import CallRegistry
+from relay_limits import RelayLimits
 from settings import Settings
+from shared_speech import MEBIBYTE, SharedSpeech
+from speech_connections import SpeechConnections
 from speech_server_thread import SpeechServerThread
 from twilio_calls import PlannedCall, play_calls
 
@@ -57,6 +66,83 @@ def test_readyz_says_draining() -> None:
     assert answer.status_code == 503
     assert answer.json is not None
     assert answer.json["status"] == "draining"
+
+
+class Opened:
+    """A session that only keeps what it was made with."""
+
+    def __init__(self, connections: SpeechConnections, recognition: Recognition, **options: Any):
+        self.connections, self.recognition = connections, recognition
+        self.limits: SessionLimits = options["limits"]
+        self.shared: SharedSpeech = options["shared"]
+        self.tenant_id: str = options["tenant_id"]
+
+
+Open = Callable[[str, str], Opened]
+
+
+@pytest.fixture
+def opener(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Open]:
+    """Makes an application of settings, and gives what opens its sessions."""
+    opened: list[Callable[[str, str, CallLog], Any]] = []
+    make_blueprint = media_ws_ai.make_blueprint
+
+    def note(registry: Any, open_session: Any, make_log: Any) -> Any:
+        opened.append(open_session)
+        return make_blueprint(registry, open_session, make_log)
+
+    def opener(**settings: object) -> Open:
+        app_of(**settings)
+        return lambda call, tenant: opened[-1](call, tenant, CallLog(call, tenant))
+
+    monkeypatch.setattr("app.StreamingSTTSession", Opened)
+    monkeypatch.setattr(media_ws_ai, "make_blueprint", note)
+    return opener
+
+
+def test_the_settings_reach_every_session(opener: Callable[..., Open]) -> None:
+    """Each variable is the limit that it is said to be, and no other."""
+    session = opener(
+        STT_QUEUE_FRAMES=17,
+        STT_BATCH_MS=120,
+        STT_PARTIAL_DEBOUNCE_MS=210,
+        STT_CLOSE_SECONDS=4,
+        STT_WAITING_SECONDS=310,
+        STT_ROTATE_SECONDS=230,
+        STT_ROTATE_HARD_SECONDS=280,
+        STT_LANGUAGE="en-US",
+        STT_MODEL="phone_call",
+    )("CA1", "T1")
+    assert session.limits == SessionLimits(
+        queue_frames=17,
+        batch_ms=120,
+        partial_debounce_ms=210,
+        close_seconds=4,
+        waiting_seconds=310,
+        relay=RelayLimits(rotate=230, rotate_hard=280),
+    )
+    assert session.recognition == Recognition("en-US", "phone_call")
+    assert session.tenant_id == "T1"
+
+
+def test_without_settings_a_session_has_its_own_defaults(opener: Callable[..., Open]) -> None:
+    """They stand in two places, which must not disagree."""
+    assert opener()("CA1", "T1").limits == SessionLimits()
+
+
+def test_sessions_share_the_connections_and_the_room_for_audio(
+    opener: Callable[..., Open],
+) -> None:
+    """STT_WAITING_MIB is for the process: what one call keeps is not there for the other."""
+    open_session = opener(STT_WAITING_MIB=1)
+    one, other = open_session("CA1", "T1"), open_session("CA2", "T2")
+    assert one.connections is other.connections
+    assert one.shared is other.shared
+    rings = [session.shared.waiting.new_ring(8000, 10**8) for session in (one, other)]
+    for _ in range(100):
+        for ring in rings:
+            ring.append(bytes(8000), 0.0)
+    assert MEBIBYTE - 16_000 <= rings[0].kept + rings[1].kept <= MEBIBYTE
 
 
 def test_create_app_needs_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:

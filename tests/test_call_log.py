@@ -85,11 +85,38 @@ def test_the_lines_of_a_socket_name_its_end_and_its_faults(log: CallLog, logged:
     ]
 
 
+def test_what_happens_to_a_calls_streams_is_told(log: CallLog, logged: Lines) -> None:
+    """A stream that was replaced, a plain call instead of one, and audio that had neither."""
+    log.rotated(1, 240.26, "speech paused")
+    log.final("I was not heard live.", fallback=True)
+    log.lost(75)
+    log.model_refused("phone_call", "iw-IL", "400 INVALID_ARGUMENT: no\nmodel")
+    log.gap_filled(0.5, 1)
+    assert logged.lines == [
+        f"[STT] rotated: stream replaced after 240.3 s, speech paused {ABOUT} rotations=1",
+        f"🟢 Final: I was not heard live. {ABOUT} fallback=1",
+        f"[STT] lost: 1.5 s without text {ABOUT} frames=75",
+        "[STT] model refused: phone_call for iw-IL, default is used: set another STT_MODEL "
+        f"(400 INVALID_ARGUMENT: no model) {ABOUT}",
+        f"[STT] gap: 0.50 s of silence put in {ABOUT} gaps=1",
+    ]
+
+
+def test_what_needs_a_look_is_a_warning(log: CallLog, logged: Lines) -> None:
+    """Lost audio and a refused model are; a rotation is everyday life, and so is a gap."""
+    log.rotated(1, 240, "speech paused")
+    log.gap_filled(0.5, 1)
+    log.lost(1)
+    log.model_refused("phone_call", "iw-IL", "400")
+    assert [record.levelname for record in logged.records] == ["INFO", "INFO", *["WARNING"] * 2]
+
+
 def test_repeated_lines_come_at_the_1st_10th_and_100th_time(log: CallLog, logged: Lines) -> None:
     """A call whose every frame is dropped or broken does not flood the log."""
     for count in range(1, 1001):
         log.frame_dropped(count)
         log.fault("not JSON", count)
+        log.gap_filled(1.0, count)
     said = [1, 10, 100, 1000]
     assert logged.lines == [
         line
@@ -97,6 +124,7 @@ def test_repeated_lines_come_at_the_1st_10th_and_100th_time(log: CallLog, logged
         for line in (
             f"[STT] queue full: dropped frame {ABOUT} dropped={count}",
             f"[WS] skipped: not JSON {ABOUT} count={count}",
+            f"[STT] gap: 1.00 s of silence put in {ABOUT} gaps={count}",
         )
     ]
 
@@ -111,6 +139,7 @@ def test_transcripts_can_be_kept_out_of_the_log(logged: Lines) -> None:
     log = CallLog("CA1", "T1", transcripts=False)
     log.partial("my card number is", 10)
     log.final("my card number is 1234")
+    log.final("my card number is 1234", fallback=True)
     log.session_closed(1, 0, 0.02)
     assert len(logged.lines) == 1
     assert "card" not in logged.lines[0]
@@ -148,7 +177,9 @@ def test_forged_lines_stay_within_the_line_that_brought_them(log: CallLog, logge
     log.refused(1002, forged)
     log.disconnected(1002, forged, 0, 0)
     log.stream_failed(forged, "next")
-    assert len(logged.lines) == 6
+    log.final(forged, fallback=True)
+    log.model_refused("phone_call", "iw-IL", forged)
+    assert len(logged.lines) == 8
     for line in logged.lines:
         assert len(line.splitlines()) == 1
         assert line.isprintable()

@@ -21,7 +21,7 @@ from session_parts import (
 )
 
 import speech_messages as messages
-from gcp_stt_stream import OPENING_FRAMES, SessionLimits
+from gcp_stt_stream import SessionLimits
 from utterances import Final, Interim
 
 # the fixtures of this module
@@ -87,7 +87,7 @@ def test_the_recognition_delay_counts_from_the_audios_arrival(serve: Serve) -> N
     """From the arrival of the last audio that the result covers, not of the last that was sent."""
     clock = Clock()
     google = serve(Script([interim("a", 0.1)], [], [interim("b", 0.16), final("c", 0.2)]))
-    call = google.start(clock=clock, limits=SessionLimits(queue_frames=OPENING_FRAMES)).push(5)
+    call = google.start(clock=clock, limits=SessionLimits(queue_frames=session_parts.ROOM)).push(5)
     call.wait_for_partials(1)
     clock.now += 1.0
     call.push(5)

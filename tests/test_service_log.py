@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+import call_log
+from call_log import CallLog
 from service_log import LogLine, ServiceLog, parse_line
 
 SID = "CA" + "0123456789abcdef" * 2
@@ -52,6 +57,37 @@ tenants = st.from_regex(r"[A-Za-z0-9_.-]{1,20}", fullmatch=True)
             f"[REAPER] closed {ABOUT} idle=121s",
             LogLine("reaped", SID, "T1", numbers={"idle": 121}),
         ),
+        (
+            f"🟢 Final: hello {ABOUT} fallback=1",
+            LogLine("final", SID, "T1", "hello", numbers={"fallback": 1}),
+        ),
+        (
+            f"[STT] rotated: stream replaced after 240.3 s, speech paused {ABOUT} rotations=2",
+            LogLine(
+                "rotated",
+                SID,
+                "T1",
+                "stream replaced after 240.3 s, speech paused",
+                numbers={"rotations": 2},
+            ),
+        ),
+        (
+            f"[STT] lost: 1.5 s without text {ABOUT} frames=75",
+            LogLine("lost", SID, "T1", "1.5 s without text", numbers={"frames": 75}),
+        ),
+        (
+            f"[STT] gap: 0.50 s of silence put in {ABOUT} gaps=1",
+            LogLine("other", SID, "T1", "gap: 0.50 s of silence put in", numbers={"gaps": 1}),
+        ),
+        (
+            f"[STT] model refused: x for y, default is used: set another STT_MODEL (400) {ABOUT}",
+            LogLine(
+                "other",
+                SID,
+                "T1",
+                "model refused: x for y, default is used: set another STT_MODEL (400)",
+            ),
+        ),
         (f"[STT] something new {ABOUT}", LogLine("other", SID, "T1", "something new")),
     ],
 )
@@ -97,6 +133,58 @@ def test_whatever_was_said_comes_back(text: str, sid: str, tenant: str) -> None:
     assert final == LogLine("final", sid, tenant, text)
     partial = parse_line(f"🟡 Partial(7ms): {text} call={sid} tenant={tenant}")
     assert partial == LogLine("partial", sid, tenant, text, 7)
+
+
+class _Kept(logging.Handler):
+    """Keeps the lines that the service writes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+
+
+@pytest.fixture
+def kept() -> Iterator[list[str]]:
+    """The lines of the service's own logger."""
+    handler, level = _Kept(), call_log.logger.level
+    call_log.logger.addHandler(handler)
+    call_log.logger.setLevel(logging.INFO)
+    yield handler.lines
+    call_log.logger.removeHandler(handler)
+    call_log.logger.setLevel(level)
+
+
+def test_what_the_service_writes_is_read(kept: list[str]) -> None:
+    """The lines as they are made now, not as they once were."""
+    log = CallLog(SID, "T1")
+    log.final("yes", fallback=True)
+    log.final("no")
+    log.rotated(3, 240.26, "speech paused")
+    log.lost(75)
+    read = [parse_line(line) for line in kept]
+    assert read == [
+        LogLine("final", SID, "T1", "yes", numbers={"fallback": 1}),
+        LogLine("final", SID, "T1", "no"),
+        LogLine(
+            "rotated",
+            SID,
+            "T1",
+            "stream replaced after 240.3 s, speech paused",
+            numbers={"rotations": 3},
+        ),
+        LogLine("lost", SID, "T1", "1.5 s without text", numbers={"frames": 75}),
+    ]
+
+
+def test_a_plain_calls_final_counts_as_any_other() -> None:
+    """In the order in which the finals came, whichever way."""
+    log = ServiceLog()
+    log.feed(f"🟢 Final: a {ABOUT}\n🟢 Final: b {ABOUT} fallback=1\n".encode())
+    assert log.final_texts(SID) == ["a", "b"]
+    assert [line.numbers.get("fallback") for line in log.lines[SID]] == [None, 1]
 
 
 @given(st.text())
