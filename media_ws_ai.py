@@ -21,6 +21,7 @@ from flask_sock import ConnectionClosed, Sock
 import twilio_messages
 from call_log import CallLog
 from errors import BadConversation, BadMessage, CallRefused, CallReplaced, Draining
+from media_clock import MediaClock
 from media_socket import BinaryMessage, MediaSocket
 from registry import DEFAULT_TENANT, CallRegistry, LiveCall
 from twilio_messages import Media, Start, Stop, is_identifier
@@ -38,6 +39,9 @@ class CallSession(Protocol):
     """What a media stream needs of a recognition session."""
 
     def push_audio(self, frame: bytes) -> bool: ...
+
+    def fill_gap(self, size: int) -> None:
+        """Count `size` bytes of audio that never came, right before the next frame."""
 
     def wait_for_room(self, frames: int) -> bool: ...
 
@@ -77,6 +81,7 @@ class MediaCall:
         self._stream_sids: tuple[str, ...] = ("",)  # that its media may carry: its own, or none
         self._refused = False
         self._read_at = clock()
+        self._media_clock = MediaClock()  # of the inbound track, the only one that is taken
         self._early: list[Media] = []
         self._early_bytes = 0
         self.faults: Counter[str] = Counter()  # skipped messages, by fault
@@ -154,6 +159,9 @@ class MediaCall:
         elif message.stream_sid not in self._stream_sids:
             raise BadMessage("media of another stream: its streamSid is not this one's")
         elif self._session is not None:
+            gap = self._media_clock.gap_before(media.timestamp, len(media.payload))
+            if gap:
+                self._session.fill_gap(gap)
             self._session.push_audio(media.payload)
 
     def _keep_early(self, message: Media) -> None:

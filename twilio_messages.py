@@ -44,13 +44,24 @@ class Start(msgspec.Struct, tag_field="event", tag="start", rename="camel"):
     stream_sid: str = ""
 
 
-class MediaBody(msgspec.Struct):
+class MediaAudio(msgspec.Struct):
     payload: bytes  # msgspec decodes the base64
     track: str = "inbound"
 
 
+class MediaBody(MediaAudio):
+    timestamp: str | int | float | None = None  # ms from the stream's start, as it was sent
+
+
 class Media(msgspec.Struct, tag_field="event", tag="media", rename="camel"):
     media: MediaBody
+    stream_sid: str = ""
+
+
+class UntimedMedia(msgspec.Struct, tag_field="event", tag="media", rename="camel"):
+    """A `media` message read without its timestamp, whatever that is."""
+
+    media: MediaAudio
     stream_sid: str = ""
 
 
@@ -84,6 +95,7 @@ class Unknown(msgspec.Struct):
 Message = Connected | Start | Media | Dtmf | Mark | Stop | Unknown
 
 _known = msgspec.json.Decoder(Connected | Start | Media | Dtmf | Mark | Stop)
+_untimed = msgspec.json.Decoder(UntimedMedia)
 _any = msgspec.json.Decoder(dict[str, Any])
 _KNOWN_EVENTS = frozenset(("connected", "start", "media", "dtmf", "mark", "stop"))
 
@@ -92,15 +104,24 @@ def parse(text: bytes) -> Message:
     """Read one text message (UTF-8 JSON, as bytes).
 
     Raises `BadMessage` that names the fault: not JSON, no `event`, a field missing or of the
-    wrong kind, a payload that is not base64.
+    wrong kind, a payload that is not base64. A timestamp of the wrong kind is none at all.
     """
     try:
         message: Message = _known.decode(text)
     except msgspec.ValidationError as fault:
-        return _unknown(text, fault)
+        return _untimed_media(text) or _unknown(text, fault)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise BadMessage("not JSON") from None
     return message
+
+
+def _untimed_media(text: bytes) -> Media | None:
+    """The audio of a message that is well-formed but for its timestamp: it is not lost for that."""
+    try:
+        message = _untimed.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return Media(MediaBody(message.media.payload, message.media.track), message.stream_sid)
 
 
 def _unknown(text: bytes, fault: msgspec.ValidationError) -> Unknown:

@@ -42,6 +42,7 @@ class FakeSession:
 
     def __init__(self, change: threading.Condition, fails: str = "") -> None:
         self.frames: list[bytes] = []
+        self.taken: list[int | bytes] = []  # frames and the sizes of gaps, in order
         self.closes = 0
         self._change = change
         self._fails = fails
@@ -49,10 +50,17 @@ class FakeSession:
     def push_audio(self, frame: bytes) -> bool:
         with self._change:
             self.frames.append(frame)
+            self.taken.append(frame)
             self._change.notify_all()
         if self._fails == "push_audio":
             raise RuntimeError("this session takes no audio")
         return True
+
+    def fill_gap(self, size: int) -> None:
+        with self._change:
+            self.taken.append(size)
+        if self._fails == "fill_gap":
+            raise RuntimeError("this session fills no gap")
 
     def wait_for_room(self, frames: int) -> bool:
         return True
@@ -220,6 +228,12 @@ class Caller:
             if track is not None:
                 message["media"]["track"] = track
             self.send(message)
+
+    def media_at(self, timestamp: Any, frame: bytes, **changes: Any) -> None:
+        """One frame with a timestamp of the test's own; `changes` go into the media's body."""
+        message = json.loads(self.messages.media(frame))
+        message["media"] |= {"timestamp": timestamp, **changes}
+        self.send(message)
 
     def stop(self) -> None:
         self.socket.send(self.messages.stop())

@@ -34,6 +34,7 @@ values = st.recursive(
 )
 FIELDS = ["start", "media", "dtmf", "mark", "stop", "streamSid", "callSid", "payload", "track"]
 FIELDS += ["mediaFormat", "sampleRate", "channels", "encoding", "customParameters", "tracks"]
+FIELDS += ["timestamp"]
 near_values = st.recursive(
     scalars, lambda v: st.dictionaries(st.sampled_from(FIELDS), v, max_size=6)
 )
@@ -106,6 +107,76 @@ def test_numbers_may_be_strings(number: int | str) -> None:
     check_start(
         parse_start(mediaFormat={"encoding": "audio/x-mulaw", "sampleRate": 8000, "channels": 1})
     )
+
+
+def parse_media(timestamp: str) -> Media:
+    """A frame whose `timestamp` is the JSON text given."""
+    text = '{"event":"media","streamSid":"MZ1","media":{"track":"outbound","timestamp":%s,%s}}'
+    media = parse((text % (timestamp, '"payload":"/w=="')).encode())
+    assert isinstance(media, Media)
+    assert (media.media.payload, media.media.track, media.stream_sid) == (
+        b"\xff",
+        "outbound",
+        "MZ1",
+    )
+    return media
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ('"5"', "5"),
+        ("5", 5),
+        ("5.0", 5.0),
+        ("5.5", 5.5),
+        ("null", None),
+        ('"soon"', "soon"),
+        ('""', ""),
+        ("-5", -5),
+        ('"-5"', "-5"),
+        ("86400001", 86_400_001),
+        ("1e30", 1e30),
+        ("9" * 40, int("9" * 40)),
+        (f'"{"9" * 5000}"', "9" * 5000),
+    ],
+    ids=lambda value: repr(value)[:20],
+)
+def test_a_timestamp_is_read_as_it_is_written(written: str, read: Any) -> None:
+    """What it is worth, the stream's clock decides."""
+    timestamp = parse_media(written).media.timestamp
+    assert (type(timestamp), timestamp) == (type(read), read)
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["true", "false", "{}", '{"ms":5}', "[]", "[5]", "1e400", "-1e400", "9" * 5000],
+    ids=lambda value: value[:20],
+)
+def test_a_timestamp_of_the_wrong_kind_costs_no_audio(written: str) -> None:
+    """Not even numbers that no machine can hold."""
+    assert parse_media(written).media.timestamp is None
+
+
+def test_a_timestamp_may_be_missing() -> None:
+    """Then it is None."""
+    media = parse(encode(event="media", media={"payload": "/w=="}))
+    assert isinstance(media, Media)
+    assert media.media.timestamp is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"payload": "not base64!"}, "media"),
+        ({"payload": None}, "media"),
+        ({"track": 5}, "media"),
+    ],
+)
+def test_other_faults_do_not_hide_behind_a_timestamp(changes: dict[str, Any], fault: str) -> None:
+    """Without its audio a message is skipped, with a bad timestamp as without one."""
+    body = {"timestamp": True, "payload": "/w=="} | changes
+    with pytest.raises(BadMessage, match=fault):
+        parse(encode(event="media", media=body))
 
 
 @pytest.mark.parametrize(
