@@ -40,7 +40,7 @@ clean:
 	$(PYTHON) -m venv .venv
 
 .venv/.local: requirements.txt requirements-local.txt | .venv/bin/python
-	@echo 'installing into .venv (once; about 400 MB) …'
+	@echo 'installing into .venv (once; 660 MB) …'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-local.txt
 	@touch $@
 

@@ -114,8 +114,16 @@ class CallLog:
             self._end,
         )
 
-    def stream_failed(self, error: str, what_next: str) -> None:
-        logger.warning("[STT] streaming failed: %s → %s %s", one_line(error), what_next, self._end)
+    def stream_failed(self, error: str, what_next: str, *, count: int = 1) -> None:
+        """A fault, and what follows from it; `count`: of how many in a row."""
+        again = f" count={count}" if count > 1 else ""
+        logger.warning(
+            "[STT] streaming failed: %s → %s %s%s", one_line(error), what_next, self._end, again
+        )
+
+    def recovered(self, seconds: float) -> None:
+        """A stream is healthy again, after so long without one."""
+        logger.info("[STT] recovered: streaming again after %.1f s %s", seconds, self._end)
 
     def rotated(self, count: int, seconds: float, why: str) -> None:
         """The call's stream was replaced, for the `count`-th time, at this age of it."""
@@ -130,7 +138,8 @@ class CallLog:
     def model_refused(self, model: str, language: str, error: str) -> None:
         """Once for a business: Google does not have this model for this language."""
         logger.warning(
-            "[STT] model refused: %s for %s, default is used: set another STT_MODEL (%s) %s",
+            "[STT] model refused: %s for %s, default is used: check STT_MODEL and STT_LANGUAGE"
+            " (%s) %s",
             model,
             language,
             one_line(error),

@@ -91,10 +91,11 @@ class StreamingSTTSession:
 
         # Written by the call's handler alone until the close, and read by anybody
         self.frames = 0
-        self.dropped = 0  # found the queue full, or nobody to take them
+        self.dropped = 0  # found the queue full
+        self._unheard = 0  # came after Google had refused the call
         self.filled_bytes = 0  # silence in gaps
         self.gaps = 0
-        self.lost = 0  # frames that waited in vain; known at the close
+        self.lost = 0  # frames without text: refused, or waited in vain; known at the close
         self._depth = QueueDepth(self._limits.queue_frames)
         self._next_sample = clock() + SAMPLE_SECONDS
 
@@ -185,9 +186,11 @@ class StreamingSTTSession:
                 relay.audio_came()
             return True
         self.frames += 1
-        self.dropped += 1
         self._ring.skip(len(frame))
-        if not relay.deaf:  # that was said once, when it happened
+        if relay.deaf:
+            self._unheard += 1
+        else:
+            self.dropped += 1
             self._log.frame_dropped(self.dropped)
         return False
 
@@ -262,7 +265,8 @@ class StreamingSTTSession:
             if self._closed:
                 return
             self._closed = True
-            self.lost = self._relay.lost_frames + self._ring.lose(0, self._ring.end)
+            left = self._ring.lose(0, self._ring.end)
+            self.lost = self._unheard + self._relay.lost_frames + left
             self._waiting.discard(self._ring)
         if self.lost:
             self._log.lost(self.lost)

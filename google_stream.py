@@ -84,8 +84,8 @@ class GoogleStream:
 
     def cancel(self) -> None:
         """End the stream at once."""
+        self._call.cancel()  # first: the end of the requests would be a half-close
         self.feed.stop()
-        self._call.cancel()
 
     def distrust_connection(self) -> None:
         """This stream hangs; open the next ones over a new connection."""

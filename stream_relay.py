@@ -28,7 +28,7 @@ from rotation_slots import RotationSlots
 from stream_faults import Code, Remedy, StreamFault, advice, classify
 from stream_feed import StreamFeed
 from stream_results import StreamResults
-from stream_trouble import StreamTrouble
+from stream_trouble import StreamTrouble, is_healthy
 from stream_watch import StreamWatch
 
 # Where there is too much to replay, a part of that is: the text is soon live again
@@ -245,8 +245,14 @@ class StreamRelay:
 
     def _opened(self, stream: GoogleStream) -> None:
         if stream is self._next and self._current is not None:
-            self._current.half_close()
+            self._half_close(self._current)
             self._drained_by = min(self._clock() + self._limits.drain, self._stream_deadline)
+
+    def _half_close(self, stream: GoogleStream) -> None:
+        """Give the current stream no more audio: what comes now waits in the ring, in no queue."""
+        stream.half_close()
+        self.feed = None
+        self._ring.on_chunk = _nothing
 
     def _answered(self, stream: GoogleStream, response: Any) -> None:
         if response.error.code:
@@ -262,7 +268,7 @@ class StreamRelay:
         self._noticed = heard.noticed or self._noticed
         if heard.covered is not None:
             self._cover(heard.covered)
-            self._trouble.over()
+            self._recovered()
         self._rotate_if_due(heard.boundary)
 
     def _cover(self, position: int) -> None:
@@ -291,7 +297,8 @@ class StreamRelay:
             self._rotation.over()
             self._rotation = None
         lived = self._clock() - stream.begun_at
-        self._trouble.ended(lived, opened=stream.opened_at is not None, answered=stream.answered)
+        if is_healthy(lived, opened=stream.opened_at is not None, answered=stream.answered):
+            self._recovered()
         if drained and fault is None:
             self._heard_all(stream)
         following, self._next = self._next, None
@@ -314,6 +321,12 @@ class StreamRelay:
         last = self._closed_at is not None and self._next is None
         tail = 0 if last else int(self._limits.tail * BYTES_PER_SECOND)
         self._cover(stream.feed.position - tail)
+
+    def _recovered(self) -> None:
+        """There is, or was, a healthy stream: the tries in a row begin anew."""
+        seconds = self._trouble.over(self._clock())
+        if seconds:
+            self._log.recovered(seconds)
 
     # Rotation
 
@@ -374,7 +387,11 @@ class StreamRelay:
         self._recovery.wait(self, lambda spread: self._events.put(Retry(spread)))
         self._retry_at = self._clock() + seconds
         if worth_saying(self._trouble.attempts):
-            self._log.stream_failed(str(self._trouble.fault), f"new stream in {seconds:.1f} s")
+            self._log.stream_failed(
+                str(self._trouble.fault),
+                f"new stream in {seconds:.1f} s",
+                count=self._trouble.attempts,
+            )
 
     def _become_deaf(self, fault: StreamFault) -> None:
         self.deaf = True
@@ -486,7 +503,7 @@ class StreamRelay:
         if self._ring.end - stream.feed.position > _LAST_BYTES:
             why = "the call ended with more audio than can be sent"
             self._trouble.fault = StreamFault(Code.OK, why)
-            stream.half_close()
+            self._half_close(stream)
         else:
             stream.feed.finish()
 

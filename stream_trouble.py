@@ -12,6 +12,11 @@ _ANSWERED_SECONDS = 10.0
 _MUTE_SECONDS = 30.0  # nobody spoke, so nothing was answered
 
 
+def is_healthy(lived: float, *, opened: bool, answered: bool) -> bool:
+    """Whether a stream that lived for so long was healthy, also if it had no final."""
+    return opened and lived >= (_ANSWERED_SECONDS if answered else _MUTE_SECONDS)
+
+
 class StreamTrouble:
     """What is known of the failures since the last healthy stream.
 
@@ -31,16 +36,13 @@ class StreamTrouble:
         if streamless and self._since is None:
             self._since = now
 
-    def ended(self, lived: float, *, opened: bool, answered: bool) -> None:
-        """A stream has ended that had lived for so long."""
-        if opened and lived >= (_ANSWERED_SECONDS if answered else _MUTE_SECONDS):
-            self.over()
-
-    def over(self) -> None:
-        """There is, or was, a healthy stream."""
+    def over(self, now: float) -> float:
+        """There is, or was, a healthy stream; for how long there had been none."""
+        seconds = self.lasts(now)
         self.attempts = 0
         self.gave_up = False
         self._since = None
+        return seconds
 
     def lasts(self, now: float) -> float:
         """For how long there has been no healthy stream; 0 if there is no trouble."""

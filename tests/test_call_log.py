@@ -92,13 +92,17 @@ def test_what_happens_to_a_calls_streams_is_told(log: CallLog, logged: Lines) ->
     log.lost(75)
     log.model_refused("phone_call", "iw-IL", "400 INVALID_ARGUMENT: no\nmodel")
     log.gap_filled(0.5, 1)
+    log.stream_failed("503 UNAVAILABLE: gone", "new stream in 1.0 s", count=10)
+    log.recovered(21.26)
     assert logged.lines == [
         f"[STT] rotated: stream replaced after 240.3 s, speech paused {ABOUT} rotations=1",
         f"🟢 Final: I was not heard live. {ABOUT} fallback=1",
         f"[STT] lost: 1.5 s without text {ABOUT} frames=75",
-        "[STT] model refused: phone_call for iw-IL, default is used: set another STT_MODEL "
-        f"(400 INVALID_ARGUMENT: no model) {ABOUT}",
+        "[STT] model refused: phone_call for iw-IL, default is used: check STT_MODEL and "
+        f"STT_LANGUAGE (400 INVALID_ARGUMENT: no model) {ABOUT}",
         f"[STT] gap: 0.50 s of silence put in {ABOUT} gaps=1",
+        f"[STT] streaming failed: 503 UNAVAILABLE: gone → new stream in 1.0 s {ABOUT} count=10",
+        f"[STT] recovered: streaming again after 21.3 s {ABOUT}",
     ]
 
 
