@@ -8,6 +8,7 @@ is tried until Google takes it, refuses it for good, or the call is over.
 
 from __future__ import annotations
 
+import random
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -20,9 +21,9 @@ from google.cloud.speech_v1.types import RecognitionAudio, RecognizeRequest
 from audio_ring import BYTES_PER_SECOND, AudioRing, Chunk
 from loudness import is_loud
 from recognition import Recognition
-from recovery import Recovery
+from recovery import LONGEST_BREAK_SECONDS, Recovery
 from speech_connections import SpeechConnections
-from stream_faults import Remedy, StreamFault, classify
+from stream_faults import Code, Remedy, StreamFault, classify
 
 PIECE_BYTES = 55 * BYTES_PER_SECOND
 # A breath is looked for in so much of a piece's end
@@ -81,8 +82,8 @@ def last_breath(chunks: list[Chunk]) -> int:
 class Fallback:
     """The pieces of one call, in order, and the thread that has them recognised.
 
-    `recognition()` is asked for each call; `refused(fault)` is told of a permanent fault and says
-    whether another recognition is worth a try.
+    `recognition()` is asked for each call; `refused(fault, recognition)` is told of a permanent
+    fault of one and says whether another recognition is worth a try.
     """
 
     def __init__(
@@ -93,7 +94,7 @@ class Fallback:
         events: SimpleQueue[Any],
         *,
         recognition: Callable[[], Recognition],
-        refused: Callable[[StreamFault], bool],
+        refused: Callable[[StreamFault, Recognition], bool],
         thread_class: type[threading.Thread] = threading.Thread,
     ) -> None:
         self._ring = ring
@@ -151,29 +152,35 @@ class Fallback:
             chunks = self._ring.chunks(*piece)
             if not chunks:
                 break
+            recognition = self._recognition()
             try:
-                results = self._ask(b"".join(chunk.audio for chunk in chunks))
+                results = self._ask(recognition, b"".join(chunk.audio for chunk in chunks))
                 return Recorded(piece, chunks[0].start, results)
             except grpc.FutureCancelledError:  # by stop()
                 break
             except grpc.RpcError as error:
                 fault = StreamFault.of(error)
+            except Exception as error:  # no connection: the next try may have one
+                fault = StreamFault(Code.UNKNOWN, repr(error))
             remedy = classify(fault)
             if remedy is Remedy.PERMANENT:
-                if not self._refused(fault):
+                if not self._refused(fault, recognition):
                     break
             elif remedy is Remedy.LONG_BACK_OFF:
-                self._over.wait(_EXHAUSTED_SECONDS)
+                self._over.wait(self._long_pause(attempt))
             else:
                 self._over.wait(self._recovery.pause(attempt))
             attempt += 1
         return Recorded(piece, piece.end, None, fault)
 
-    def _ask(self, audio: bytes) -> list[Any]:
+    def _long_pause(self, attempt: int) -> float:
+        """A quota is used up: calls that wait for it must not all come back at once."""
+        longest = min(LONGEST_BREAK_SECONDS, _EXHAUSTED_SECONDS * 2.0 ** min(attempt, 10))
+        return max(self._recovery.broken_for(), longest) * random.uniform(0.75, 1.25)
+
+    def _ask(self, recognition: Recognition, audio: bytes) -> list[Any]:
         request = RecognizeRequest.pb(
-            RecognizeRequest(
-                config=self._recognition().config(), audio=RecognitionAudio(content=audio)
-            )
+            RecognizeRequest(config=recognition.config(), audio=RecognitionAudio(content=audio))
         )
         connection = self._connections.lease()
         try:

@@ -82,7 +82,7 @@ class StreamingSTTSession:
         self._tenant = shared.tenant(tenant_id)
         self._waiting = shared.waiting
         self._connections = connections
-        self._recognition = self._used = recognition
+        self._recognition = recognition
         self._log = log
         self.utterances = UtteranceSwitch(self.now_ms, on_interim=on_partial, on_final=on_final)
         self._limits = limits or SessionLimits()
@@ -111,7 +111,11 @@ class StreamingSTTSession:
 
         log.session_started()
         self._thread = thread_class(target=self._run, name="stt", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError:  # no more threads: the call is refused, and nothing of it stays
+            self._waiting.discard(self._ring)
+            raise
 
     def _make_relay(self, shared: SharedSpeech) -> StreamRelay:
         events: SimpleQueue[Any] = SimpleQueue()
@@ -133,9 +137,9 @@ class StreamingSTTSession:
         )
 
         def new_stream(feed: StreamFeed) -> GoogleStream:
-            first_request = self._recognised_with().first_request()
+            recognition = self._recognised_with()
             return GoogleStream(
-                self._connections, first_request, feed, events, thread_class=self._thread_class
+                self._connections, recognition, feed, events, thread_class=self._thread_class
             )
 
         return StreamRelay(
@@ -218,11 +222,14 @@ class StreamingSTTSession:
         For a burst, audio that the network held up and brought at once: Google takes it faster
         than it is spoken, so nothing need be dropped. False at once or after 0.1 s if it does not.
         """
-        while self._waiting_live() + frames > self._limits.queue_frames:
+        most = max(0, self._limits.queue_frames - frames)
+        until = time.monotonic() + _BURST_SECONDS
+        while self._waiting_live() > most:
             self._taken.clear()
-            if self._waiting_live() + frames <= self._limits.queue_frames:
+            if self._waiting_live() <= most:
                 break  # taken between the look and the clearing
-            if self._closing.is_set() or not self._taken.wait(_BURST_SECONDS):
+            left = until - time.monotonic()
+            if self._closing.is_set() or left <= 0 or not self._taken.wait(left):
                 return False
         return not self._relay.deaf
 
@@ -248,8 +255,9 @@ class StreamingSTTSession:
 
         May be called twice and from any thread; a second caller waits for the end as well.
         """
-        first = not self._closing.is_set()
-        self._closing.set()
+        with self._close_lock:
+            first = not self._closing.is_set()
+            self._closing.set()
         if first:
             self._ring.close()
             self._taken.set()
@@ -284,12 +292,10 @@ class StreamingSTTSession:
             self.utterances.closed()
 
     def _recognised_with(self) -> Recognition:
-        self._used = self._tenant.refused_models.instead(self._recognition)
-        return self._used
+        return self._tenant.refused_models.instead(self._recognition)
 
-    def _refused(self, fault: StreamFault) -> bool:
+    def _refused(self, fault: StreamFault, used: Recognition) -> bool:
         """Whether another model is worth a try: the one that was used is refused."""
-        used = self._used
         if used.model == DEFAULT_MODEL or not is_about_model(fault):
             return False
         if self._tenant.refused_models.refuse(used):

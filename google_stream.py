@@ -17,8 +17,9 @@ from typing import Any, NamedTuple
 import grpc
 from google.cloud.speech_v1.types import StreamingRecognizeRequest
 
+from recognition import Recognition
 from speech_connections import SpeechConnections
-from stream_faults import StreamFault
+from stream_faults import Code, StreamFault
 from stream_feed import StreamFeed
 
 _Request: Any = StreamingRecognizeRequest.pb()
@@ -44,26 +45,27 @@ class StreamEvent(NamedTuple):
 class GoogleStream:
     """A stream that takes its audio from `feed`.
 
-    `first_request`: the raw message that opens it. It holds a place on one of the `connections`
+    `recognition` is what it is opened with. It holds a place on one of the `connections`
     while it lives. Times are seconds on `clock`.
     """
 
     def __init__(
         self,
         connections: SpeechConnections,
-        first_request: Any,
+        recognition: Recognition,
         feed: StreamFeed,
         events: SimpleQueue[Any],
         *,
         clock: Callable[[], float] = time.monotonic,
         thread_class: type[threading.Thread] = threading.Thread,
     ) -> None:
+        self.recognition = recognition
         self.feed = feed
         self.begun_at = clock()
         self.opened_at: float | None = None
         self.answered = False
         self._connections = connections
-        self._first_request = first_request
+        self._first_request = recognition.first_request()
         self._events = events
         self._clock = clock
         self._connection = connections.lease()
@@ -108,6 +110,8 @@ class GoogleStream:
                 self._events.put(StreamEvent(self, What.RESPONSE, response))
         except grpc.RpcError as error:
             fault = StreamFault.of(error)
+        except Exception as error:  # whatever it is, it is no regular end of the stream
+            fault = StreamFault(Code.UNKNOWN, repr(error))
         finally:
             # gRPC's thread still waits in the feed
             self.feed.stop()

@@ -50,13 +50,18 @@ class Recovery:
         pause = min(longest, FIRST_PAUSE_SECONDS * 2.0 ** min(attempt, 10))
         return pause * self._uniform(0.75, 1.0)
 
-    def exhausted(self) -> None:
-        """Google said RESOURCE_EXHAUSTED: open the breaker, for longer each time in a row."""
+    def exhausted(self, begun_at: float = float("inf")) -> None:
+        """Google said RESOURCE_EXHAUSTED to a stream that was begun then: open the breaker.
+
+        For longer each time in a row; a stream from before the break does not count again.
+        """
         with self._lock:
             now = self._clock()
-            if now < self._broken_until and not self._trying:
-                return  # a stream that was opened before the break
-            seconds = min(LONGEST_BREAK_SECONDS, self._first_break_seconds * 2.0**self._breaks)
+            if begun_at < self._broken_at or (now < self._broken_until and not self._trying):
+                return
+            seconds = min(
+                LONGEST_BREAK_SECONDS, self._first_break_seconds * 2.0 ** min(self._breaks, 10)
+            )
             self._breaks += 1
             self._trying = False
             self._broken_at = now

@@ -11,9 +11,10 @@ class RelayLimits:
 
     rotate: float = 240.0
     rotate_hard: float = 285.0
+    settle: float = 0.25  # an opened stream may still be refused, until it takes over
     drain: float = 5.0  # from the half-close to the stream's end
     open: float = 10.0  # a stream that is queued in HTTP/2 hangs without an error
-    stall: float = 5.0  # without taking audio that there is
+    stall: float = 2.0  # without taking audio that there is
     mute: float = 15.0  # of speech without any answer
     give_up: float = 30.0  # without a healthy stream, until plain calls take over
     replay: float = 60.0  # of audio that is replayed; what is more goes through plain calls

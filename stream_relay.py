@@ -21,6 +21,7 @@ from audio_ring import BYTES_PER_SECOND, AudioRing
 from call_log import CallLog, worth_saying
 from fallback import Fallback, Recorded, last_breath
 from google_stream import GoogleStream, StreamEvent, What
+from recognition import Recognition
 from recovery import Recovery
 from relay_limits import RelayLimits
 from rotation import Rotation, StreamAge
@@ -37,9 +38,11 @@ _REPLAYED_SHARE = 1 / 6
 _LAST_BYTES = 8 * BYTES_PER_SECOND
 # Of the time that the call's end has, what the stream gets; the rest is for plain calls.
 _STREAM_SHARE = 0.6
-# A limit that is reached so soon is not Google's limit
-_TOO_SOON_SECONDS = 1.0
+# A limit that is reached so soon, and without any final, is not Google's limit
+_TOO_SOON_SECONDS = 10.0
 _TICK_SECONDS = 1.0
+# A stream that is refused is refused sooner
+_PROOF_SECONDS = 5.0
 
 _ENDED = StreamFault(Code.OK, "Google ended the stream")
 
@@ -66,7 +69,8 @@ class StreamRelay:
     """Keeps the audio of `ring` on its way to Google until the call is over.
 
     `new_stream(feed)` opens a stream that takes from a new feed; `fallback` has plain calls made.
-    `refused(fault)` says whether another recognition is worth a try after a permanent fault.
+    `refused(fault, recognition)` says whether another recognition is worth a try after that one's
+    permanent fault.
     Times are seconds on `clock`.
     """
 
@@ -79,7 +83,7 @@ class StreamRelay:
         *,
         new_feed: Callable[[], StreamFeed],
         new_stream: Callable[[StreamFeed], GoogleStream],
-        refused: Callable[[StreamFault], bool],
+        refused: Callable[[StreamFault, Recognition], bool],
         recovery: Recovery,
         slots: RotationSlots,
         limits: RelayLimits,
@@ -114,9 +118,11 @@ class StreamRelay:
         self._retry_at: float | None = None
         self._not_before = float("-inf")  # no rotation
         self._why = ""  # of the rotation that is under way
+        self._change_at: float | None = None  # when the next stream takes over
         self._trouble = StreamTrouble()
         self._watch = StreamWatch(limits)
-        self._proved = False  # the current stream was answered
+        self._proved = False  # the current stream works
+        self._progressed = False  # it has had a final
         self._noticed = 0  # the current stream's interims go up to here
         self._closed_at: float | None = None
         self._stream_deadline = self._deadline = float("inf")
@@ -176,8 +182,9 @@ class StreamRelay:
         """When to look again if nothing happens."""
         now = self._clock()
         due = [self._deadline, now + _TICK_SECONDS]
-        due += (at for at in (self._retry_at, self._drained_by) if at is not None)
-        if self._rotation is not None and self._drained_by is None and self._next is None:
+        times = (self._retry_at, self._drained_by, self._change_at)
+        due += (at for at in times if at is not None)
+        if self._can_rotate and self._rotation is not None:
             due.append(max(self._rotation.hard_at, self._not_before))
             if now >= self._rotation.breath_at:
                 due.append(now + _TICK_SECONDS / 10)
@@ -201,8 +208,10 @@ class StreamRelay:
         elif isinstance(event, Retry):
             if self._retry_at is not None:
                 self._retry_at = min(self._retry_at, self._clock() + event.seconds)
-        elif isinstance(event, AudioCame) and self._current is None and self._retry_at is None:
-            self._open()
+        elif isinstance(event, AudioCame):
+            idle = self._current is None and self._retry_at is None
+            if idle and self._closed_at is None:
+                self._open()
 
     # Streams
 
@@ -214,7 +223,14 @@ class StreamRelay:
         if wait:
             self._try_again_in(wait)
             return
-        stream = self._new_stream(self._new_feed())
+        try:
+            stream = self._new_stream(self._new_feed())
+        except Exception as error:  # no thread, no connection: the next try may have them
+            self._failed(StreamFault(Code.UNKNOWN, f"no stream could be begun: {error!r}"))
+            if worth_saying(self._trouble.attempts):
+                self._log.crashed("STT")
+            self._try_again_in(self._pause())
+            return
         if self._current is None:
             self._begin(stream)
         else:
@@ -225,7 +241,8 @@ class StreamRelay:
         self._recovery.leave(self)
         self._current, self._drained_by = stream, None
         self._watch.follow()
-        self._proved, self._noticed = False, 0
+        self._proved = self._progressed = False
+        self._noticed = 0
         end, most = self._ring.end, int(self._limits.replay * BYTES_PER_SECOND)
         last = self._ring.chunks(end - int(most * _REPLAYED_SHARE), end)
         if end - self._covered > most and last:
@@ -244,9 +261,15 @@ class StreamRelay:
             self._finish_stream(stream)
 
     def _opened(self, stream: GoogleStream) -> None:
-        if stream is self._next and self._current is not None:
-            self._half_close(self._current)
-            self._drained_by = min(self._clock() + self._limits.drain, self._stream_deadline)
+        if stream is self._next:
+            # It is only on its way: Google may still refuse it, and the current one is healthy
+            self._change_at = self._clock() + self._limits.settle
+
+    def _change_over(self, current: GoogleStream) -> None:
+        """The next stream is there: let the current one come to its end."""
+        self._change_at = None
+        self._half_close(current)
+        self._drained_by = min(self._clock() + self._limits.drain, self._stream_deadline)
 
     def _half_close(self, stream: GoogleStream) -> None:
         """Give the current stream no more audio: what comes now waits in the ring, in no queue."""
@@ -260,16 +283,21 @@ class StreamRelay:
             self._ended(stream, StreamFault.in_band(response.error))
         if stream is not self._current:  # given up: another one is responsible for its audio
             return
-        if not self._proved:
-            self._proved = True
-            self._recovery.worked(stream.begun_at)
+        self._prove(stream)
         self._watch.answered()
         heard = self._results.hand_on(response, stream.feed)
         self._noticed = heard.noticed or self._noticed
         if heard.covered is not None:
             self._cover(heard.covered)
+            self._progressed = True
             self._recovered()
         self._rotate_if_due(heard.boundary)
+
+    def _prove(self, stream: GoogleStream) -> None:
+        """Google takes this stream: whoever waits for that may try."""
+        if not self._proved:
+            self._proved = True
+            self._recovery.worked(stream.begun_at)
 
     def _cover(self, position: int) -> None:
         if position > self._covered:
@@ -278,8 +306,8 @@ class StreamRelay:
 
     def _ended(self, stream: GoogleStream, fault: StreamFault | None) -> None:
         if stream is self._next:
-            self._next = None
-            self._failed(fault or _ENDED)
+            self._next = self._change_at = None
+            self._failed(fault or _ENDED, stream)
             pause = self._pause()
             self._not_before = self._clock() + pause
             if worth_saying(self._trouble.attempts):
@@ -302,12 +330,13 @@ class StreamRelay:
         if drained and fault is None:
             self._heard_all(stream)
         following, self._next = self._next, None
+        self._change_at = None
         if following is not None:
             self.rotations += 1
             self._log.rotated(self.rotations, lived, self._why)
             self._begin(following)
         elif self._closed_at is not None:
-            self._close_without_stream(fault)
+            self._close_without_stream(stream, fault)
         else:
             self._mend(stream, fault, lived)
 
@@ -332,15 +361,23 @@ class StreamRelay:
 
     def _rotate_if_due(self, boundary: bool = False) -> None:
         stream, rotation, now = self._current, self._rotation, self._clock()
-        if stream is None or rotation is None or stream.opened_at is None:
-            return
-        busy = self._next is not None or self._drained_by is not None
-        if busy or now < self._not_before or self._closed_at is not None:
+        if stream is None or rotation is None or not self._can_rotate or now < self._not_before:
             return
         age = StreamAge(stream.begun_at, stream.feed.sent_bytes, stream.feed.quiet_bytes)
         why = rotation.due(now, age, boundary)
         if why is not None:
             self._rotate(why)
+
+    @property
+    def _can_rotate(self) -> bool:
+        """Whether there is an open stream, and no other one about to follow it."""
+        current, busy = self._current, self._next is not None or self._drained_by is not None
+        return (
+            current is not None
+            and current.opened_at is not None
+            and not busy
+            and self._closed_at is None
+        )
 
     def _rotate(self, why: str) -> None:
         """Open the next stream; the current one is half-closed when that is on its way."""
@@ -353,29 +390,30 @@ class StreamRelay:
         """The current stream ended, and nobody here had asked for it."""
         ended = fault or _ENDED
         remedy = Remedy.ROTATE if fault is None else classify(fault)
-        soon = lived < _TOO_SOON_SECONDS
+        soon = lived < _TOO_SOON_SECONDS and not self._progressed
         if remedy is Remedy.PERMANENT:
-            if self._refused(ended):
+            if self._refused(ended, stream.recognition):
                 self._open()
             else:
                 self._become_deaf(ended)
-        elif remedy is Remedy.ROTATE and not soon:
+        elif remedy is Remedy.REOPEN_ON_AUDIO and self._ring.frames <= stream.feed.frames_taken:
+            self._log.stream_failed(str(ended), "new stream when audio comes")
+            if self._noticed > self._covered:  # something was said, and has no final
+                self._give_to_fallback(self._ring.end)
+            self.awaiting_audio = True
+        elif remedy in (Remedy.ROTATE, Remedy.REOPEN_ON_AUDIO) and not soon:
             self._log.stream_failed(str(ended), "new stream")
             self._open()
-        elif remedy is Remedy.REOPEN_ON_AUDIO and not soon:
-            self._log.stream_failed(str(ended), "new stream when audio comes")
-            if self._ring.frames > stream.feed.frames_taken:
-                self._open()
-            else:
-                self.awaiting_audio = True
         else:
-            self._failed(ended)
+            self._failed(ended, stream)
             self._try_again_in(max(self._pause(), self._recovery.broken_for()))
 
-    def _failed(self, fault: StreamFault) -> None:
-        self._trouble.failed(fault, self._clock(), streamless=self._current is None)
-        if classify(fault) is Remedy.LONG_BACK_OFF:
-            self._recovery.exhausted()
+    def _failed(self, fault: StreamFault, stream: GoogleStream | None = None) -> None:
+        self._trouble.failed(fault)
+        if self._current is None:
+            self._trouble.began(self._clock())
+        if stream is not None and classify(fault) is Remedy.LONG_BACK_OFF:
+            self._recovery.exhausted(stream.begun_at)
 
     def _pause(self) -> float:
         return self._recovery.pause(self._trouble.attempts - 1)
@@ -384,6 +422,7 @@ class StreamRelay:
         if self._current is not None:  # only a rotation waits
             self._not_before = self._clock() + seconds
             return
+        self._trouble.began(self._clock())
         self._recovery.wait(self, lambda spread: self._events.put(Retry(spread)))
         self._retry_at = self._clock() + seconds
         if worth_saying(self._trouble.attempts):
@@ -432,11 +471,15 @@ class StreamRelay:
         if current is not None:
             if self._drained_by is not None and now >= self._drained_by:
                 self._give_up(current, "the stream had not ended after its half-close")
+            elif self._change_at is not None and now >= self._change_at:
+                self._change_over(current)
             elif now >= self._stream_deadline:
                 self._give_up(current, "the call's end could not wait for it")
             elif self._is_stuck(current, now):
                 self._give_up(current, f"Google took no audio for {self._limits.stall:g} s")
             else:
+                if current.opened_at is not None and now - current.opened_at >= _PROOF_SECONDS:
+                    self._prove(current)  # nobody spoke, so nothing was answered
                 self._check_mute(current)
                 self._rotate_if_due()
         self._check_waiting(now)
@@ -447,7 +490,7 @@ class StreamRelay:
 
     def _give_up(self, stream: GoogleStream, why: str) -> None:
         stream.cancel()
-        if stream.opened_at is None or self._drained_by is None:
+        if stream.opened_at is None or self._drained_by is None or not stream.answered:
             stream.distrust_connection()
         self._ended(stream, StreamFault(Code.DEADLINE_EXCEEDED, why))
 
@@ -457,9 +500,8 @@ class StreamRelay:
         return self._watch.is_stuck(stream.feed.position, self._ring.end, now)
 
     def _check_mute(self, stream: GoogleStream) -> None:
-        if self._next is not None or self._drained_by is not None:
-            return
-        if self._clock() >= self._not_before:
+        wanted = self._can_rotate and self._clock() >= self._not_before
+        if wanted and not self._recovery.broken_for():
             seconds = self._watch.is_mute(stream.feed.unanswered_loud_bytes)
             if seconds:
                 why = f"it answered nothing in {seconds:g} s of speech"
@@ -487,15 +529,17 @@ class StreamRelay:
         self._retry_at = None
         self.awaiting_audio = False
         if self._drained_by is not None:  # in mid-rotation: the next stream gets the rest
-            self._drained_by = min(self._drained_by, now + seconds * _STREAM_SHARE / 2)
+            share = _STREAM_SHARE if self._next is None else _STREAM_SHARE / 2
+            self._drained_by = min(self._drained_by, now + seconds * share)
             return
+        self._change_at = None
         if self._next is not None:
             self._next.cancel()
             self._next = None
         if self._current is not None:
             self._finish_stream(self._current)
         else:
-            self._close_without_stream(self._trouble.fault)
+            self._give_to_fallback(self._ring.end)
 
     def _finish_stream(self, stream: GoogleStream) -> None:
         """Let the stream have the rest of the audio, and give its last finals."""
@@ -507,8 +551,10 @@ class StreamRelay:
         else:
             stream.feed.finish()
 
-    def _close_without_stream(self, fault: StreamFault | None) -> None:
-        if fault is not None and classify(fault) is Remedy.PERMANENT and not self._refused(fault):
+    def _close_without_stream(self, stream: GoogleStream, fault: StreamFault | None) -> None:
+        """The call is over, and so is its stream: plain calls get what it did not cover."""
+        permanent = fault is not None and classify(fault) is Remedy.PERMANENT
+        if fault is not None and permanent and not self._refused(fault, stream.recognition):
             self._become_deaf(fault)
         else:
             self._give_to_fallback(self._ring.end)

@@ -12,6 +12,9 @@ _ANSWERED_SECONDS = 10.0
 _MUTE_SECONDS = 30.0  # nobody spoke, so nothing was answered
 
 
+_NO_FAULT = StreamFault(Code.OK, "no stream has covered this")
+
+
 def is_healthy(lived: float, *, opened: bool, answered: bool) -> bool:
     """Whether a stream that lived for so long was healthy, also if it had no final."""
     return opened and lived >= (_ANSWERED_SECONDS if answered else _MUTE_SECONDS)
@@ -24,21 +27,25 @@ class StreamTrouble:
     """
 
     def __init__(self) -> None:
-        self.fault = StreamFault(Code.OK, "")
+        self.fault = _NO_FAULT
         self.attempts = 0  # tries in a row that failed
         self.gave_up = False
         self._since: float | None = None
 
-    def failed(self, fault: StreamFault, now: float, *, streamless: bool) -> None:
-        """A stream failed; `streamless`: there is no other one."""
+    def failed(self, fault: StreamFault) -> None:
+        """A stream failed."""
         self.fault = fault
         self.attempts += 1
-        if streamless and self._since is None:
+
+    def began(self, now: float) -> None:
+        """There is no stream from now on, if that was not so before."""
+        if self._since is None:
             self._since = now
 
     def over(self, now: float) -> float:
         """There is, or was, a healthy stream; for how long there had been none."""
         seconds = self.lasts(now)
+        self.fault = _NO_FAULT
         self.attempts = 0
         self.gave_up = False
         self._since = None

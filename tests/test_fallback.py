@@ -40,7 +40,7 @@ class Scene:
         *,
         frames: int = 0,
         recognition: Callable[[], Recognition] = lambda: ENGLISH,
-        refused: Callable[[StreamFault], bool] = lambda fault: False,
+        refused: Callable[[StreamFault, Recognition], bool] = lambda fault, used: False,
         uniform: Callable[[float, float], float] = lambda low, high: 0.0,
         thread_class: type[threading.Thread] = threading.Thread,
     ) -> None:
@@ -233,7 +233,7 @@ def test_a_refusal_for_good_is_told_and_not_tried_again(
     """The piece has no results, but the fault; the next piece has its own chance."""
     asked: list[StreamFault] = []
 
-    def refused(fault: StreamFault) -> bool:
+    def refused(fault: StreamFault, used: Recognition) -> bool:
         asked.append(fault)
         return False
 
@@ -255,7 +255,7 @@ def test_another_recognition_is_used_if_there_is_one(new: New) -> None:
     """Google refuses the model: whoever knows another one says so, and it is used at once."""
     use = [Recognition("en-US", "phone_call")]
 
-    def refused(fault: StreamFault) -> bool:
+    def refused(fault: StreamFault, used: Recognition) -> bool:
         use.append(ENGLISH)
         return fault.code is Code.INVALID_ARGUMENT
 

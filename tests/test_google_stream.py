@@ -23,7 +23,7 @@ from stream_faults import Code, StreamFault
 from stream_feed import StreamFeed
 
 OPENED, RESPONSE, ENDED = What.OPENED, What.RESPONSE, What.ENDED
-FIRST = Recognition("en-US").first_request()
+FIRST = Recognition("en-US")
 
 
 class Events(SimpleQueue[Any]):

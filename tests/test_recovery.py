@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from recovery import Recovery
+from recovery import LONGEST_BREAK_SECONDS, Recovery
 
 
 class Scene:
@@ -235,3 +235,15 @@ def test_an_older_stream_that_is_still_answered_closes_no_breaker() -> None:
     scene.recovery.worked(scene.now)
     assert scene.told == [(1, 0.0)]
     assert scene.recovery.admit() == 0.0
+
+
+def test_a_quota_that_is_used_up_for_days_is_no_error() -> None:
+    """A thousand breaks in a row: they stay as long as the longest."""
+    now = [100.0]
+    recovery = Recovery(lambda: now[0], uniform=lambda low, high: high)
+    for _ in range(1_100):
+        recovery.exhausted()
+        now[0] += recovery.broken_for()
+        assert recovery.admit() == 0.0
+    recovery.exhausted()
+    assert recovery.broken_for() == LONGEST_BREAK_SECONDS

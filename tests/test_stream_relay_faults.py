@@ -21,6 +21,7 @@ from shared_speech import SharedSpeech
 from speech_connections import SpeechConnections
 from speech_messages import Message
 from speech_server_faults import Fault, parse_fault
+from speech_server_rules import Limits
 
 # the fixtures of this module
 lines, serve = session_parts.lines, session_parts.serve
@@ -261,3 +262,91 @@ def test_a_wrong_language_is_one_clear_line(serve: Serve, lines: Lines) -> None:
     lines.wait_for("this call is not transcribed: check STT_LANGUAGE and STT_MODEL")
     call.session.close()
     assert len(google.streams) == 1
+
+
+def test_a_stream_that_is_refused_in_a_rotation_leaves_the_healthy_one_alone(serve: Serve) -> None:
+    """Google has no quota for the next stream: the call goes on in the one that it has."""
+    google = serve(final_every=20)
+    call = google.start(limits=limits(rotate=0.5, rotate_hard=4.0))
+    google.server.order('die status=RESOURCE_EXHAUSTED text="Quota exceeded." at=open')
+    play([call], 2.5)
+    call.session.close()
+    check_law(call)
+    assert (call.session.dropped, call.session.lost) == (0, 0)
+    assert len(google.streams) >= 2
+    assert google.streams[0].ended == "half-closed"
+    assert len(google.streams[0].frames) == call.pushed
+    assert not any(final.fallback for final in call.finals)
+
+
+def test_a_new_call_in_a_break_is_left_to_plain_calls(serve: Serve) -> None:
+    """Its business may open no stream for long: what is said is recognised all the same."""
+    google = serve(final_every=20)
+    shared = SharedSpeech(new_recovery=partial(Recovery, first_break_seconds=60.0))
+    shared.tenant("T1").recovery.exhausted()
+    call = Call(google.connections, shared=shared, limits=limits(give_up=0.5, piece=0.5))
+    play([call], 2.5)
+    assert call.finals
+    call.session.close()
+    check_law(call)
+    assert (call.session.dropped, call.session.lost) == (0, 0)
+    assert not google.streams
+
+
+def test_a_stream_that_cannot_be_begun_is_tried_again(
+    serve: Serve, lines: Lines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No thread, no connection, just then: the next try has them, and the call its text."""
+    google = serve(final_every=20)
+    call = google.start(limits=limits(rotate=0.4, rotate_hard=3.0))
+    lease, failures = google.connections.lease, iter(range(2))
+
+    def fail_twice() -> object:
+        if next(failures, None) is not None:
+            raise RuntimeError("can't start new thread")
+        return lease()
+
+    monkeypatch.setattr(google.connections, "lease", fail_twice)
+    play([call], 2.5)
+    call.session.close()
+    check_law(call)
+    assert (call.session.dropped, call.session.lost) == (0, 0)
+    assert len(google.streams) >= 2
+    assert lines.with_("internal error")
+
+
+def test_a_limit_that_comes_much_too_soon_is_a_fault_like_others(serve: Serve) -> None:
+    """Google ends every stream after 0.4 s with the words of its limit: no storm of streams."""
+    google = serve(final_every=200)
+    google.server.order("cut v1 at=0.4")
+    call = google.start(limits=limits(give_up=1.0, piece=0.5))
+    play([call], 4.0)
+    call.session.close()
+    check_law(call)
+    assert (call.session.dropped, call.session.lost) == (0, 0)
+    assert len(google.streams) <= 7
+    assert any(final.fallback for final in call.finals)
+
+
+def test_what_was_said_before_a_silent_line_is_not_kept_waiting(serve: Serve) -> None:
+    """No audio comes any more, Google ends the stream without the final: a plain call has it."""
+    google = serve(limits=Limits(audio_timeout_seconds=0.3), final_every=60)
+    call = google.start(limits=limits()).push(30)
+    call.wait_for_finals(1)
+    assert call.finals[0].fallback
+    call.push(30)
+    call.session.close()
+    check_law(call)
+    assert (call.session.dropped, call.session.lost) == (0, 0)
+
+
+def test_a_burst_does_not_wait_for_more_room_than_there_is(serve: Serve) -> None:
+    """A queue of two frames and a read of five: the handler waits for an empty queue, no longer."""
+    google = serve()
+    call = google.start(limits=SessionLimits(queue_frames=2)).push(2)
+    google.wait_for(lambda: len(google.arrived()) == 2)
+    assert call.session.wait_for_room(5) is True
+    google.server.stall()
+    call.push(2)
+    call.session.wait_for_room(5)  # returns, whatever it says
+    google.server.resume()

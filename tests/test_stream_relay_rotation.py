@@ -26,7 +26,7 @@ def limits(rotate: float, rotate_hard: float, **more: float) -> SessionLimits:
 
 ANSWERS: dict[str, tuple[dict[str, Any], str]] = {
     "finals": ({"final_every": 10}, "at a pause"),
-    "late finals": ({"final_every": 10, "final_delay_seconds": 0.6}, "at a pause"),
+    "late finals": ({"final_every": 10, "final_delay_seconds": 0.6}, "at "),
     "no finals": ({"final_every": 0}, "at its hard limit"),
     "nothing": ({"final_every": 0, "interim_every": 0, "events": False}, "at its hard limit"),
 }
