@@ -81,8 +81,9 @@ class Calls:
     def __init__(self, google: Google, faults: list[Callable[[int], Fault | None]]) -> None:
         self._google = google
         self._faults = faults
-        self._peers: list[str] = []
-        self._streams: Counter[str] = Counter()
+        self._starting: int | None = None  # the call whose first stream is awaited
+        self._owners: dict[str, int] = {}  # calls, by the address of their connection
+        self._streams: Counter[int] = Counter()  # how many each call has had
         self.connections: list[SpeechConnections] = []
         self.calls: list[Call] = []
         self.shared = SharedSpeech(new_recovery=partial(Recovery, first_break_seconds=0.3))
@@ -92,6 +93,7 @@ class Calls:
         for number in range(len(self._faults)):
             connections = SpeechConnections(None, emulator_host=self._google.server.address)
             self.connections.append(connections)
+            self._starting = number
             call = Call(
                 connections,
                 number=number,
@@ -100,7 +102,7 @@ class Calls:
                 shared=self.shared,
             )
             self.calls.append(call)
-            self._google.wait_for(lambda: len(self._peers) == len(self.calls))
+            self._google.wait_for(lambda: self._starting is None)
 
     def close(self) -> None:
         for call in self.calls:
@@ -109,9 +111,15 @@ class Calls:
             connections.close()
 
     def _fault_for(self, _: int, peer: str) -> Fault | None:
-        """The server's loop asks: what is wrong with the stream that opens now?"""
-        if peer not in self._streams:
-            self._peers.append(peer)
-        ordinal = self._streams[peer]
-        self._streams[peer] += 1
-        return self._faults[self._peers.index(peer)](ordinal)
+        """The server's loop asks: what is wrong with the stream that opens now?
+
+        A call that had to take another connection is not known any more, and has no more faults.
+        """
+        if self._starting is not None:
+            self._owners[peer], self._starting = self._starting, None
+        owner = self._owners.get(peer)
+        if owner is None:
+            return None
+        ordinal = self._streams[owner]
+        self._streams[owner] += 1
+        return self._faults[owner](ordinal)
