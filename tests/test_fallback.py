@@ -223,7 +223,7 @@ def test_a_used_up_quota_is_given_its_time(
     scene.add(0, 10)
     assert said(scene.next()) == ["call 1 frames 0-9"]
     first, second, third = (recording.at for recording in google.recordings)
-    assert second - first >= 0.1
+    assert second - first >= 0.07  # three quarters of the pause, which are its jitter
     assert third - second >= 0.1
 
 
