@@ -15,7 +15,7 @@ import ssl
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -131,7 +131,7 @@ async def play_call(
         custom_parameters=parameters,
     )
     report.state = "connecting"
-    socket = await _open(url, headers, close_wait, report)
+    socket = await open_socket(url, headers, close_wait, report)
     if socket is not None:
         pacing = Pacing(pace, clock, sleep)
         await play_stream(socket, messages, frames, report, pacing, end, close_wait, on_frame)
@@ -192,10 +192,18 @@ def stream_url(url: str, tenant: str | None) -> str:
     return url if tenant is None else f"{url.rstrip('/')}/{quote(tenant, safe='')}"
 
 
-async def _open(
-    url: str, headers: Mapping[str, str] | None, close_wait: float, report: CallReport
+async def open_socket(
+    url: str,
+    headers: Mapping[str, str] | None,
+    close_wait: float,
+    report: CallReport,
+    at: tuple[str, int] | None = None,
 ) -> ClientConnection | None:
-    """The call's open socket; None if there is none, and then `report` says why."""
+    """The call's open socket; None if there is none, and then `report` says why.
+
+    `at` is the host and port to connect to, whatever the URL names.
+    """
+    elsewhere: dict[str, Any] = {} if at is None else {"host": at[0], "port": at[1]}
     try:
         return await connect(
             url,
@@ -208,16 +216,19 @@ async def _open(
             close_timeout=close_wait,
             max_size=None,
             write_limit=WRITE_LIMIT,
+            **elsewhere,
         )
     except (OSError, WebSocketException) as error:
-        report.error = _why_not_opened(url, error)
+        report.error = _why_not_opened(url, error, at)
         return None
 
 
-def _why_not_opened(url: str, error: OSError | WebSocketException) -> str:
+def _why_not_opened(
+    url: str, error: OSError | WebSocketException, elsewhere: tuple[str, int] | None
+) -> str:
     """One line for a stream that could not be opened: what happened and how to mend it."""
     parts = urlsplit(url)
-    at = parts.netloc.rpartition("@")[2]
+    at = f"{elsewhere[0]}:{elsewhere[1]}" if elsewhere else parts.netloc.rpartition("@")[2]
     if isinstance(error, InvalidStatus):
         status = error.response.status_code
         hint = HINTS.get(status, "see the service's log")

@@ -1,5 +1,7 @@
 """A Twilio simulator: plays recorded calls to a media stream's address, as Twilio would.
 
+With --number it calls a service from the webhook on: that command is in `simulator_numbers`.
+
 The command of the demo, of a developer at a desk and of a first load test; the calls themselves
 are in `twilio_calls`, whose names can be had from here too. Everything runs on one asyncio loop,
 which also draws the progress: nothing here may block it for long while calls are playing.
@@ -11,15 +13,18 @@ import argparse
 import asyncio
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+import simulator_numbers
+from placed_call_report import PlacedCallReport
 from service_log import ServiceLog
+from simulator_options import WrongUsage, make_parser
+from simulator_texts import PlayedCall, print_texts, read_log
 from twilio_calls import (
     PlannedCall,
     WrongUrl,
@@ -28,16 +33,20 @@ from twilio_calls import (
     play_call,
     play_calls,
 )
+from twilio_placed_call import PlacedCall, place_call
 from twilio_stream import FRAME_SECONDS, CallReport, StreamMessages, play_stream
 from wav_frames import BadWav, read_frames
 
 __all__ = [
     "CallReport",
+    "PlacedCall",
+    "PlacedCallReport",
     "PlannedCall",
     "StreamMessages",
     "WrongUrl",
     "main",
     "new_sid",
+    "place_call",
     "play_call",
     "play_calls",
     "play_stream",
@@ -46,21 +55,6 @@ __all__ = [
 FEW_CALLS = 12  # so many have a line each; more are told of in sums
 REFRESH_SECONDS = 0.25  # of the bars
 NEWS_SECONDS = 5.0  # between two plain lines about many calls
-POLL_SECONDS = 0.1  # of the service's log, after the calls
-
-EXAMPLES = """examples:
-  one call, to a service on this machine:
-    python twilio_simulator.py ws://127.0.0.1:8000/media samples/clinic-appointment.wav
-  three calls of two businesses within two seconds, and what the service wrote of them:
-    python twilio_simulator.py ws://127.0.0.1:8000/media \\
-        samples/clinic-appointment.wav samples/garage-quote.wav \\
-        --calls 3 --ramp 2 --tenant clinic --tenant garage --transcript service.log
-  a hundred calls of three minutes and more, for load:
-    python twilio_simulator.py ws://127.0.0.1:8000/media samples/garage-quote.wav \\
-        --calls 100 --ramp 10 --repeat 12
-
-exit code: 0 every call went well; 1 a call failed; 2 wrong usage; 130 stopped by Ctrl-C
-"""
 
 
 @dataclass(slots=True)
@@ -83,18 +77,14 @@ class SimulatedCall:
         return " ".join(filter(None, (short, self.tenant, self.name)))
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """Say what is wrong in one line; the usage is in --help."""
-        self.exit(2, f"{self.prog}: {message} (see --help)\n")
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # what was said may be Hebrew, whatever the locale
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
-    options = _parser().parse_args(arguments)
+    options = make_parser().parse_args(arguments)
+    if options.number:
+        return simulator_numbers.main(options)
     calls: list[SimulatedCall] = []
     try:
         calls = _prepare(options)
@@ -111,69 +101,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     _print_summary(calls)
     if log is not None:
-        _print_texts(calls, log)
+        print_texts(_played(calls), log)
     return _print_failures(calls)
-
-
-class WrongUsage(Exception):
-    """What was asked for cannot be done; each argument is one line that says why."""
-
-
-def _whole(low: int) -> Callable[[str], int]:
-    def whole_number(text: str) -> int:
-        if not text.isdecimal() or int(text) < low:
-            raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {low} on")
-        return int(text)
-
-    return whole_number
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds <= 86_400:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
-    return seconds
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="twilio_simulator.py",
-        description="Play WAV files to a media stream's address, as Twilio plays phone calls.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add: Any = parser.add_argument  # its result is of no use here
-    add("url", metavar="URL", help="the stream's address: ws://HOST:PORT/media or wss://…")
-    add("files", metavar="FILE.wav", nargs="+", help="8 kHz mu-law (played as it is) or any WAV")
-    add("--calls", type=_whole(1), metavar="N", help="calls at once (default: one a file)")
-    add("--ramp", type=_seconds, default=0.0, metavar="SECONDS", help="spread their starts")
-    add("--tenant", action="append", metavar="T", help="the business that is called, in turn")
-    add(
-        "--tenant-in",
-        choices=("parameter", "path"),
-        default="parameter",
-        help="where it goes: customParameters.tenant (default), or URL/T",
-    )
-    add("--repeat", type=_whole(1), default=1, metavar="N", help="play the file N times a call")
-    add(
-        "--end",
-        choices=("stop", "close", "cut"),
-        default="stop",
-        help="how calls end: stop message (default), close without it, or a cut connection",
-    )
-    add("--plain", action="store_true", help="plain lines also on a terminal")
-    add("--transcript", metavar="LOG", help="the file that the service's stdout is written to")
-    add(
-        "--transcript-wait",
-        type=_seconds,
-        default=10.0,
-        metavar="SECONDS",
-        help="how long to wait for the end of each call in LOG (default: 10)",
-    )
-    return parser
 
 
 def _prepare(options: argparse.Namespace) -> list[SimulatedCall]:
@@ -225,7 +154,13 @@ async def _run(
         showing.cancel()
     if not options.transcript:
         return None
-    return await _read_log(Path(options.transcript), log_start, calls, options.transcript_wait)
+    return await read_log(
+        Path(options.transcript), log_start, _played(calls), options.transcript_wait
+    )
+
+
+def _played(calls: list[SimulatedCall]) -> list[PlayedCall]:
+    return [PlayedCall(c.report.call_sid, c.label, c.report.frames_sent) for c in calls]
 
 
 async def _show_bars(calls: list[SimulatedCall]) -> None:
@@ -295,28 +230,6 @@ def _counted_states(calls: list[SimulatedCall]) -> str:
     return ", ".join(f"{count} {state}" for state, count in states.items())
 
 
-async def _read_log(
-    path: Path, start: int, calls: list[SimulatedCall], seconds: float
-) -> ServiceLog:
-    """What the service wrote to `path` since the byte `start`, until each call is closed there.
-
-    A call is waited for only if it was played, and all of them for `seconds` at most.
-    """
-    log = ServiceLog()
-    waiting = {call.report.call_sid for call in calls if call.report.frames_sent}
-    deadline = asyncio.get_running_loop().time() + seconds
-    with path.open("rb") as file:
-        file.seek(start)
-        while True:
-            log.feed(file.read())
-            waiting = {call for call in waiting if not log.is_closed(call)}
-            if not waiting or asyncio.get_running_loop().time() >= deadline:
-                break
-            await asyncio.sleep(POLL_SECONDS)
-    log.finish()
-    return log
-
-
 def _print_summary(calls: list[SimulatedCall]) -> None:
     reports = [call.report for call in calls]
     if len(calls) <= FEW_CALLS:
@@ -346,25 +259,6 @@ def _outcome(report: CallReport) -> str:
         f" the latest {report.worst_lateness * 1000:.1f} ms behind,"
         f" closed with {report.close_code}{reason}{early}"
     )
-
-
-def _print_texts(calls: list[SimulatedCall], log: ServiceLog) -> None:
-    for call in calls:
-        texts = log.final_texts(call.report.call_sid)
-        print(f"text of {call.label}:")
-        for text in texts or [_why_no_text(call, log)]:
-            print(f"  {text}")
-
-
-def _why_no_text(call: SimulatedCall, log: ServiceLog) -> str:
-    sid = call.report.call_sid
-    if not call.report.frames_sent:
-        return "(none: nothing was played)"
-    if sid not in log.lines:
-        return "(none: the log says nothing of this call; is it this service's stdout?)"
-    if not log.is_closed(sid):
-        return "(none yet: the log does not tell the end of the call; try --transcript-wait)"
-    return "(none: nothing final was recognised, or LOG_TRANSCRIPTS is 0)"
 
 
 def _print_failures(calls: list[SimulatedCall]) -> int:

@@ -40,11 +40,22 @@ class StreamStalled(Exception):
     """The server has stopped reading, so that nothing more can be sent."""
 
 
-class StreamMessages:
-    """The messages of one stream of one track, in order, as JSON text.
+@dataclass(slots=True)
+class _TrackCount:
+    """How far one track of a stream is."""
 
-    Counts `sequenceNumber` (over all messages but `connected`), `chunk` and `timestamp` itself;
-    all three are strings, as Twilio sends them.
+    # The media message is written 50 times a second by each call: everything that does not
+    # change is made into JSON once.
+    middle: str
+    chunk: int = 0
+    audio_bytes: int = 0
+
+
+class StreamMessages:
+    """The messages of one stream, of one track or both, in order, as JSON text.
+
+    Counts `sequenceNumber` (over all messages but `connected`), and `chunk` and `timestamp` of
+    each track, itself; all three are strings, as Twilio sends them.
     """
 
     def __init__(
@@ -54,19 +65,21 @@ class StreamMessages:
         account_sid: str,
         *,
         track: Track = "inbound",
+        other_track: Track | None = None,
         custom_parameters: Mapping[str, str] | None = None,
     ) -> None:
-        if track not in get_args(Track):
-            raise ValueError(f"track is 'inbound' or 'outbound', not {track!r}")
+        self.tracks: tuple[Track, ...] = (track,) if other_track is None else (track, other_track)
+        for name in self.tracks:
+            if name not in get_args(Track):
+                raise ValueError(f"track is 'inbound' or 'outbound', not {name!r}")
         self.call_sid, self.stream_sid, self.account_sid = call_sid, stream_sid, account_sid
         self._track = track
         self._parameters = dict(custom_parameters or {})
         self._sequence = 0
-        self._chunk = 0
-        self._audio_bytes = 0
-        # The media message is written 50 times a second by each call: everything that does not
-        # change is made into JSON once.
-        self._media_middle = f'","media":{{"track":{json.dumps(track)},"chunk":"'
+        self._counts = {
+            name: _TrackCount(f'","media":{{"track":{json.dumps(name)},"chunk":"')
+            for name in self.tracks
+        }
         self._media_end = f'"}},"streamSid":{json.dumps(stream_sid)}}}'
 
     def connected(self) -> str:
@@ -79,27 +92,28 @@ class StreamMessages:
             "accountSid": self.account_sid,
             "streamSid": self.stream_sid,
             "callSid": self.call_sid,
-            "tracks": [self._track],
+            "tracks": list(self.tracks),
             "mediaFormat": {"encoding": "audio/x-mulaw", "sampleRate": 8000, "channels": 1},
             "customParameters": self._parameters,
         }
         return self._numbered("start", start)
 
-    def media(self, frame: bytes) -> str:
-        """One frame of 8 kHz mu-law; its timestamp is the audio sent before it, in ms."""
+    def media(self, frame: bytes, track: Track | None = None) -> str:
+        """One frame of 8 kHz mu-law; its timestamp is the track's audio before it, in ms."""
+        count = self._counts[track or self._track]
         self._sequence += 1
-        self._chunk += 1
-        timestamp = self._audio_bytes // BYTES_PER_MS
-        self._audio_bytes += len(frame)
+        count.chunk += 1
+        timestamp = count.audio_bytes // BYTES_PER_MS
+        count.audio_bytes += len(frame)
         payload = base64.b64encode(frame).decode("ascii")
         return (
-            f'{{"event":"media","sequenceNumber":"{self._sequence}{self._media_middle}'
-            f'{self._chunk}","timestamp":"{timestamp}","payload":"{payload}{self._media_end}'
+            f'{{"event":"media","sequenceNumber":"{self._sequence}{count.middle}'
+            f'{count.chunk}","timestamp":"{timestamp}","payload":"{payload}{self._media_end}'
         )
 
-    def skip(self, milliseconds: int) -> None:
+    def skip(self, milliseconds: int, track: Track | None = None) -> None:
         """Let time pass without a message, as Twilio does on some silent lines."""
-        self._audio_bytes += milliseconds * BYTES_PER_MS
+        self._counts[track or self._track].audio_bytes += milliseconds * BYTES_PER_MS
 
     def dtmf(self, digit: str) -> str:
         """A key that was pressed (bidirectional streams only); note the track's other name."""
@@ -173,17 +187,40 @@ async def play_stream(
 
     The arguments are as for `play_call`; what happens is written into `report`.
     """
+    await carry_stream(
+        socket,
+        messages,
+        lambda: _send_frames(socket, messages, frames, report, pacing, on_frame),
+        report,
+        pacing.clock,
+        end,
+        close_wait,
+    )
+
+
+async def carry_stream(
+    socket: ClientConnection,
+    messages: StreamMessages,
+    send_all: Callable[[], Awaitable[None]],
+    report: CallReport,
+    clock: Callable[[], float],
+    end: End,
+    close_wait: float,
+    on_message: Callable[[str | bytes], None] | None = None,
+) -> None:
+    """Send by `send_all` all that comes before the stream's end; end it, and report on it.
+
+    `on_message` gets all that the server sends.
+    """
     if end not in get_args(End):
         raise ValueError(f"end is 'stop', 'close' or 'cut', not {end!r}")
-    began = pacing.clock()
-    collecting = asyncio.create_task(_collect(socket, report))
+    began = clock()
+    collecting = asyncio.create_task(_collect(socket, report, on_message))
     stalled = False
     try:
         report.state = "playing"
-        await _send(socket, messages.connected())
-        await _send(socket, messages.start())
-        await _send_frames(socket, messages, frames, report, pacing, on_frame)
-        report.seconds, report.state = pacing.clock() - began, "ending"
+        await send_all()
+        report.seconds, report.state = clock() - began, "ending"
         await _end(socket, messages, end, close_wait)
     except ConnectionClosed:
         report.ended_early = True
@@ -194,7 +231,7 @@ async def play_stream(
     finally:
         # Also where this task is cancelled (Ctrl-C) or the frames' own iterator fails.
         if report.state == "playing":
-            report.seconds = pacing.clock() - began
+            report.seconds = clock() - began
         await _let_go(socket, messages, end if report.state == "playing" else "close")
         await collecting
     _conclude(report, socket, end, stalled)
@@ -209,6 +246,8 @@ async def _send_frames(
     on_frame: Callable[[int, float], None] | None,
 ) -> None:
     clock, sleep = pacing.clock, pacing.sleep
+    await send_message(socket, messages.connected())
+    await send_message(socket, messages.start())
     began = clock()
     for number, frame in enumerate(frames):
         due = began + number * pacing.seconds
@@ -218,7 +257,7 @@ async def _send_frames(
             messages.skip(round(FRAME_SECONDS * 1000))
             continue
         now = clock()
-        await _send(socket, messages.media(frame))
+        await send_message(socket, messages.media(frame))
         report.frames_sent += 1
         if pacing.seconds:
             report.worst_lateness = max(report.worst_lateness, now - due)
@@ -226,7 +265,7 @@ async def _send_frames(
             on_frame(number, now)
 
 
-async def _send(socket: ClientConnection, message: str) -> None:
+async def send_message(socket: ClientConnection, message: str) -> None:
     # Only a send that may have to wait gets a deadline: a timer for each frame would cost more
     # than the frame. 16 bytes is more than a WebSocket header and its mask.
     if socket.transport.get_write_buffer_size() + len(message) + 16 <= WRITE_LIMIT:
@@ -248,7 +287,7 @@ async def _end(
         await socket.wait_closed()
         return
     if end == "stop":
-        await _send(socket, messages.stop())
+        await send_message(socket, messages.stop())
         # The server closes first if it does so in time: then its close code tells how it went.
         try:
             async with asyncio.timeout(close_wait):
@@ -270,7 +309,11 @@ async def _let_go(socket: ClientConnection, messages: StreamMessages, end: End) 
     await socket.wait_closed()
 
 
-async def _collect(socket: ClientConnection, report: CallReport) -> None:
+async def _collect(
+    socket: ClientConnection,
+    report: CallReport,
+    on_message: Callable[[str | bytes], None] | None,
+) -> None:
     """Read what the server sends until the socket is closed; the first of it is kept."""
     try:
         while True:
@@ -278,6 +321,8 @@ async def _collect(socket: ClientConnection, report: CallReport) -> None:
             report.received_count += 1
             if len(report.received) < KEPT_MESSAGES:
                 report.received.append(message)
+            if on_message is not None:
+                on_message(message)
     except ConnectionClosed:
         return
 
