@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import secrets
 import sys
 from dataclasses import dataclass
 
@@ -16,7 +17,11 @@ from flask import Flask
 
 import health
 import media_ws_ai
+import twilio_commands
+import voice_webhooks
+from businesses import Business, load_businesses
 from call_log import CallLog, configure_logging, logger
+from ended_calls import EndedCalls
 from errors import SettingsError
 from gcp_stt_stream import SessionLimits, StreamingSTTSession
 from google_credentials import load_credentials
@@ -27,6 +32,13 @@ from relay_limits import RelayLimits
 from settings import Settings
 from shared_speech import MEBIBYTE, SharedSpeech
 from speech_connections import SpeechConnections
+from stream_admission import StreamAdmission
+from stream_tokens import StreamTokens
+from trust import Door, signature_of
+from voice_webhooks import VoiceWebhooks
+
+# Twilio's forms are about 1 KB
+WEBHOOK_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,16 +74,51 @@ def create_app(settings: Settings | None = None) -> Flask:
 
     shared = SharedSpeech(settings.stt_waiting_mib * MEBIBYTE)
 
-    def make_log(call_sid: str, tenant_id: str) -> CallLog:
-        return CallLog(call_sid, tenant_id, transcripts=settings.log_transcripts)
+    businesses = load_businesses(settings.businesses)
+    tokens = StreamTokens(settings.secret_key or secrets.token_hex(32))
+    door = Door(signature_of(settings))
+    if not door.is_guarded:
+        logger.warning(
+            "[TRUST] ALLOW_UNSIGNED=1: anybody who reaches this port can open streams, at your cost"
+        )
+    ended_calls = EndedCalls(
+        lambda call_sid: registry.end_call(call_sid, "Twilio says that the call is over")
+    )
 
-    def open_session(call_sid: str, tenant_id: str, log: CallLog) -> StreamingSTTSession:
-        return _open_session(settings, connections, shared, tenant_id, log)
+    def make_log(call_sid: str, tenant_id: str, track: str = "") -> CallLog:
+        return CallLog(call_sid, tenant_id, track=track, transcripts=settings.log_transcripts)
+
+    def open_session(call_sid: str, tenant_id: str, track: str) -> StreamingSTTSession:
+        ended_calls.watch()
+        log = make_log(call_sid, tenant_id, track)
+        business = businesses.of_id(tenant_id) or Business(tenant_id)
+        return _open_session(settings, connections, shared, business, log)
 
     flask_sock.Server = MediaSocket  # see media_socket.py for what it does better
     app = Flask(__name__)
+    app.config["MAX_CONTENT_LENGTH"] = WEBHOOK_BYTES
     app.register_blueprint(health.make_blueprint(registry))
-    app.register_blueprint(media_ws_ai.make_blueprint(registry, open_session, make_log))
+    app.register_blueprint(
+        media_ws_ai.make_blueprint(
+            registry,
+            door,
+            StreamAdmission(businesses, tokens, guarded=door.is_guarded),
+            open_session,
+            make_log,
+            start_seconds=settings.start_seconds,
+            max_half_open=settings.max_half_open,
+        )
+    )
+    webhooks = VoiceWebhooks(
+        businesses,
+        registry,
+        tokens,
+        ended_calls,
+        public_url=settings.public_url,
+        language=settings.stt_language,
+    )
+    app.register_blueprint(voice_webhooks.make_blueprint(webhooks, door))
+    app.cli.add_command(twilio_commands.group)
     app.extensions["tamlil"] = Service(settings, registry)
     return app
 
@@ -80,18 +127,21 @@ def _open_session(
     settings: Settings,
     connections: SpeechConnections,
     shared: SharedSpeech,
-    tenant_id: str,
+    business: Business,
     log: CallLog,
 ) -> StreamingSTTSession:
     """A call's session, whose results are logged."""
     return StreamingSTTSession(
         connections,
-        Recognition(language=settings.stt_language, model=settings.stt_model),
+        Recognition(
+            language=business.language or settings.stt_language,
+            model=business.model or settings.stt_model,
+        ),
         log=log,
         on_partial=lambda interim: log.partial(interim.text, interim.delay_ms),
         on_final=lambda final, utterance: log.final(final.text, fallback=final.fallback),
         shared=shared,
-        tenant_id=tenant_id,
+        tenant_id=business.tenant_id,
         limits=SessionLimits(
             queue_frames=settings.stt_queue_frames,
             batch_ms=settings.stt_batch_ms,
@@ -106,6 +156,8 @@ def _open_session(
 
 
 def _app_or_exit() -> Flask:
+    if twilio_commands.is_asked():
+        return twilio_commands.bare_app()
     try:
         app = create_app()
     except SettingsError as fault:

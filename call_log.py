@@ -46,10 +46,15 @@ def worth_saying(count: int) -> bool:
 
 
 class CallLog:
-    """The lines about one call. `transcripts=False` keeps what people said out of the log."""
+    """The lines about one call, or about one `track` of it if it has several.
 
-    def __init__(self, call_sid: str, tenant_id: str, *, transcripts: bool = True) -> None:
-        self._end = f"call={call_sid} tenant={tenant_id}"
+    `transcripts=False` keeps what people said out of the log.
+    """
+
+    def __init__(
+        self, call_sid: str, tenant_id: str, *, track: str = "", transcripts: bool = True
+    ) -> None:
+        self._end = f"call={call_sid} tenant={tenant_id}" + (f" track={track}" if track else "")
         self._transcripts = transcripts
 
     def connected(self) -> None:

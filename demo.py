@@ -85,10 +85,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     transcripts = Transcripts()
     # The demo is for the speech server of this machine, also where Google's keys are at hand.
-    ours = ("STT_", "GOOGLE_", "SPEECH_", "WEB_", "MAX_", "LOG_")
+    ours = ("STT_", "GOOGLE_", "SPEECH_", "WEB_", "MAX_", "LOG_", "TWILIO_", "BUSINESSES")
     environ = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     try:
-        print("starting a speech server and the service …", flush=True)
+        print(
+            "starting a speech server and the service, which takes unsigned calls"
+            " from this machine (ALLOW_UNSIGNED=1) …",
+            flush=True,
+        )
         with LocalStack(0, transcripts.take, environ) as stack:
             reports = asyncio.run(play_calls(stack.url, calls))
             lines = [transcripts.of(report.call_sid) for report in reports]

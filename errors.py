@@ -6,6 +6,8 @@ TamlilError
 │   ├── OverCapacity              as many calls are live as this worker takes
 │   └── Draining                  the worker is shutting down
 ├── CallReplaced                  a newer stream of the same call took this one's place
+├── TwilioApiError                Twilio's REST API cannot be reached, or refuses
+├── BadToken                      a stream's token is forged, old or another call's
 └── TwilioProtocolError           what came over the socket is not Twilio's protocol
     ├── BadMessage                one message: skipped, the call goes on
     └── BadConversation(code)     the whole conversation: closed with this close code
@@ -38,6 +40,14 @@ class Draining(CallRefused):
 
 class CallReplaced(TamlilError):
     """A newer stream of the same call took this one's place before its session was ready."""
+
+
+class TwilioApiError(TamlilError):
+    """Twilio's REST API cannot be reached, or refuses; the text is one line that says why."""
+
+
+class BadToken(TamlilError):
+    """A stream's token is not of our making, too old, or for another call."""
 
 
 class TwilioProtocolError(TamlilError):

@@ -10,21 +10,23 @@ Source of the messages: Twilio's documentation, "Media Streams: WebSocket messag
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import Protocol
 
-from flask import Blueprint, request
+from flask import Blueprint, abort, request
 from flask_sock import ConnectionClosed, Sock
 
 import twilio_messages
-from call_log import CallLog
+from call_log import CallLog, logger
+from call_tracks import CallTracks, TrackSession
 from errors import BadConversation, BadMessage, CallRefused, CallReplaced, Draining
-from media_clock import MediaClock
 from media_socket import BinaryMessage, MediaSocket
-from registry import DEFAULT_TENANT, CallRegistry, LiveCall
-from twilio_messages import Media, Start, Stop, is_identifier
+from registry import CallRegistry, LiveCall
+from stream_admission import StreamAdmission
+from trust import Door
+from twilio_messages import Media, Start, Stop
 
 # Media may come before the `start` that says whose it is: 5 s of it are kept.
 EARLY_FRAMES = 250
@@ -35,53 +37,66 @@ EARLY_BYTES = EARLY_FRAMES * 160
 BURST_FRAMES = 5
 
 
-class CallSession(Protocol):
-    """What a media stream needs of a recognition session."""
-
-    def push_audio(self, frame: bytes) -> bool: ...
-
-    def fill_gap(self, size: int) -> None:
-        """Count `size` bytes of audio that never came, right before the next frame."""
-
-    def wait_for_room(self, frames: int) -> bool: ...
-
-    def close(self) -> None: ...
-
-
-OpenSession = Callable[[str, str, CallLog], CallSession]
+# A call's session for a track: of the call, its business, and the track if there are several
+OpenSession = Callable[[str, str, str], TrackSession]
 MakeLog = Callable[[str, str], CallLog]
+
+
+class HalfOpen:
+    """How many sockets of this worker have not said yet whose they are. Any thread."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.now = 0
+        self._lock = threading.Lock()
+
+    @property
+    def is_full(self) -> bool:
+        return self.now >= self.most
+
+    def add(self, change: int) -> None:
+        with self._lock:
+            self.now += change
 
 
 class MediaCall:
     """One media stream.
 
-    `tenants`: the candidates for the call's business that came with the request, by what they
-    came in ("path", "query", "header"). `open_session(call_sid, tenant, log)` makes the session.
+    `asked`: the business as the request names it, by where it does ("path", "query", "header").
+    `admission` decides on it at the `start`, which must come within `start_seconds`.
+    `open_session(call_sid, tenant, track)` makes the session of a track.
     """
 
     def __init__(
         self,
         socket: MediaSocket,
         registry: CallRegistry,
+        admission: StreamAdmission,
         open_session: OpenSession,
         make_log: MakeLog,
-        tenants: dict[str, str | None],
+        asked: dict[str, str | None],
+        *,
+        half_open: HalfOpen | None = None,
+        start_seconds: float = 10.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._socket = socket
         self._registry = registry
+        self._admission = admission
         self._open_session = open_session
         self._make_log = make_log
-        self._tenants = tenants
+        self._asked = asked
+        self._half_open = half_open or HalfOpen(1)
+        self._is_half_open = False
+        self._start_by = clock() + start_seconds
         self._clock = clock
         self._log = make_log("-", "-")
         self._slot: LiveCall | None = None
-        self._session: CallSession | None = None
+        self._tracks: CallTracks | None = None
         self._start: Start | None = None
         self._stream_sids: tuple[str, ...] = ("",)  # that its media may carry: its own, or none
         self._refused = False
         self._read_at = clock()
-        self._media_clock = MediaClock()  # of the inbound track, the only one that is taken
         self._early: list[Media] = []
         self._early_bytes = 0
         self.faults: Counter[str] = Counter()  # skipped messages, by fault
@@ -90,6 +105,8 @@ class MediaCall:
     def run(self) -> None:
         """Serve the stream to its end; returns when the call is closed and its slot given back."""
         code, reason = 1011, "internal error"
+        self._half_open.add(1)
+        self._is_half_open = True
         try:
             self._converse()
             code, reason = 1000, "the call has ended"
@@ -106,17 +123,25 @@ class MediaCall:
         except Exception:  # flask-sock would write its HTTP 500 into the open WebSocket
             self._log.crashed("WS")
         finally:
+            self._known()
             self._end(code, reason)
+
+    def _known(self) -> None:
+        """It has been said whose the socket is, or it will not be said any more."""
+        if self._is_half_open:
+            self._is_half_open = False
+            self._half_open.add(-1)
 
     def _converse(self) -> None:
         while True:
             messages = self._socket.receive(self._check_wanted)
             self._read_at = self._clock()
+            self._check_start()
             patient = True
             for number, message in enumerate(messages):
-                if patient and number % BURST_FRAMES == 0 and self._session is not None:
+                if patient and number % BURST_FRAMES == 0 and self._tracks is not None:
                     coming = min(BURST_FRAMES, len(messages) - number)
-                    patient = self._session.wait_for_room(coming)
+                    patient = self._tracks.wait_for_room(coming)
                 try:
                     if not self._take(message):
                         return
@@ -127,6 +152,11 @@ class MediaCall:
         """End a wait for `start` in a drain, which knows only of the calls that have a slot."""
         if self._slot is None and self._registry.draining:
             raise Draining("this worker is shutting down")
+        self._check_start()
+
+    def _check_start(self) -> None:
+        if self._start is None and self._clock() >= self._start_by:
+            raise BadConversation(1008, "no start came in time")
 
     def _take(self, text: bytes | BinaryMessage) -> bool:
         """Act on one message; False for the `stop` that ends the call."""
@@ -152,17 +182,14 @@ class MediaCall:
         media = message.media
         if self._slot is not None:
             self._slot.last_audio = self._read_at
-        if media.track not in twilio_messages.INBOUND_TRACKS:
-            self.ignored["frame of another track"] += 1
-        elif not media.payload:
+        if not media.payload:
             raise BadMessage("media without audio: the payload is empty")
-        elif message.stream_sid not in self._stream_sids:
+        if message.stream_sid not in self._stream_sids:
             raise BadMessage("media of another stream: its streamSid is not this one's")
-        elif self._session is not None:
-            gap = self._media_clock.gap_before(media.timestamp, len(media.payload))
-            if gap:
-                self._session.fill_gap(gap)
-            self._session.push_audio(media.payload)
+        if self._tracks is not None and not self._tracks.push(
+            media.track, media.timestamp, media.payload
+        ):
+            self.ignored["frame of another track"] += 1
 
     def _keep_early(self, message: Media) -> None:
         self._early.append(message)
@@ -176,40 +203,26 @@ class MediaCall:
                 raise BadMessage("a second start")
             raise BadConversation(1002, "a second start, for another call")
         twilio_messages.check_start(message)
-        call_sid, tenant = message.start.call_sid, self._tenant_of(message)
+        call_sid = message.start.call_sid
+        tenant, most = self._admission.admit(message, self._asked)
         self._log = self._make_log(call_sid, tenant)
         self._slot = self._registry.take_slot(
-            call_sid, tenant, hang_up=self._socket.close, log=self._log
+            call_sid, tenant, hang_up=self._socket.close, log=self._log, tenant_calls=most
         )
+        self._known()
         self._log.connected()
         self._start = message
         self._stream_sids = (message.stream_sid or message.start.stream_sid, "")
-        self._session = self._open_session(call_sid, tenant, self._log)
-        self._registry.register_session(call_sid, self._session, tenant, slot=self._slot)
+        self._tracks = CallTracks(
+            message.start.tracks, lambda track: self._open_session(call_sid, tenant, track)
+        )
+        self._registry.register_session(call_sid, self._tracks, tenant, slot=self._slot)
         early, self._early = self._early, []
         for media in early:
             try:
                 self._take_media(media)
             except BadMessage as fault:
                 self._skip(str(fault))
-
-    def _tenant_of(self, start: Start) -> str:
-        """The call's business: from the path, else the stream's parameter, query or header."""
-        parameters = start.start.custom_parameters or {}
-        candidates = (
-            ("the path", self._tenants.get("path")),
-            ("customParameters.tenant", parameters.get("tenant")),
-            ("?tenant=", self._tenants.get("query")),
-            ("X-Tenant", self._tenants.get("header")),
-        )
-        for where, tenant in candidates:
-            if tenant:
-                if not is_identifier(tenant):
-                    raise BadConversation(
-                        1008, f"{where}: a business's id is 1 to 64 letters, digits, dots, _ or -"
-                    )
-                return str(tenant)
-        return DEFAULT_TENANT
 
     def _skip(self, fault: str) -> None:
         kind = fault.split(":", 1)[0]
@@ -239,8 +252,8 @@ class MediaCall:
         if self._slot is None:
             return
         self._registry.close_session(self._slot.call_sid, slot=self._slot, code=code, reason=reason)
-        if self._session is not None and self._slot.session is not self._session:
-            self._session.close()  # it came too late for its slot: nobody else knows of it
+        if self._tracks is not None and self._slot.session is not self._tracks:
+            self._tracks.close()  # they came too late for their slot: nobody else knows of them
 
     def _say_end(self, code: int, reason: str) -> None:
         if not self._refused:
@@ -248,20 +261,44 @@ class MediaCall:
 
 
 def make_blueprint(
-    registry: CallRegistry, open_session: OpenSession, make_log: MakeLog
+    registry: CallRegistry,
+    door: Door,
+    admission: StreamAdmission,
+    open_session: OpenSession,
+    make_log: MakeLog,
+    *,
+    start_seconds: float = 10.0,
+    max_half_open: int = 50,
 ) -> Blueprint:
     """The addresses `WS /media` and `WS /media/<tenant>`."""
     blueprint = Blueprint("media", __name__)
     sock = Sock()
+    half_open = HalfOpen(max_half_open)
+
+    def check() -> None:  # before the upgrade, so that a refusal is an answer to it
+        door.check_upgrade(request)
+        if half_open.is_full:
+            logger.warning("[WS] refused: 503 %d sockets have not said their start", half_open.now)
+            abort(503)
 
     def media(socket: MediaSocket, tenant: str | None = None) -> None:
-        tenants = {
+        asked = {
             "path": tenant,
             "query": request.args.get("tenant"),
             "header": request.headers.get("X-Tenant"),
         }
-        MediaCall(socket, registry, open_session, make_log, tenants).run()
+        MediaCall(
+            socket,
+            registry,
+            admission,
+            open_session,
+            make_log,
+            asked,
+            half_open=half_open,
+            start_seconds=start_seconds,
+        ).run()
 
+    blueprint.before_request(check)
     sock.route("/media", bp=blueprint)(media)
     sock.route("/media/<tenant>", bp=blueprint, endpoint="tenant_media")(media)
     return blueprint

@@ -10,14 +10,19 @@ from __future__ import annotations
 import os
 import sys
 
+from businesses import load_businesses
 from errors import SettingsError
 from google_credentials import load_credentials
 from settings import Settings
+from trust import signature_of
 
 
 def main() -> int:
     try:
-        load_credentials(Settings.from_env(os.environ))
+        settings = Settings.from_env(os.environ)
+        signature_of(settings)
+        load_businesses(settings.businesses)
+        load_credentials(settings)
     except SettingsError as fault:
         print(f"tamlil: {fault}", file=sys.stderr)
         return 2

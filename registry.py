@@ -102,10 +102,12 @@ class CallRegistry:
         *,
         hang_up: HangUp | None = None,
         log: CallLog | None = None,
+        tenant_calls: int | None = None,
     ) -> LiveCall:
         """Take a slot for a stream of `call_sid`; a live stream of that call is closed for it.
 
         `hang_up(code, reason)` closes the stream's socket and may be called from any thread.
+        `tenant_calls`: how many calls of this business may be live, if it has a cap of its own.
         Raises `OverCapacity` or `Draining`; then no slot was taken.
         """
         tenant = tenant_id or DEFAULT_TENANT
@@ -115,10 +117,9 @@ class CallRegistry:
             if self._draining:
                 raise Draining("this worker is shutting down")
             replaced = self._calls.get(call_sid)
-            if replaced is None and len(self._calls) >= self.max_calls:
-                raise OverCapacity(
-                    f"{len(self._calls)} calls are live, MAX_CONCURRENT_CALLS is {self.max_calls}"
-                )
+            full = self._why_full(tenant, tenant_calls) if replaced is None else None
+            if full is not None:
+                raise OverCapacity(full)
             self._start_reaper()
             self._calls[call_sid] = call
         if replaced is not None:
@@ -168,6 +169,13 @@ class CallRegistry:
             call = slot or self._calls.get(call_sid)
         return call is not None and self._close(call, code, reason)
 
+    def end_call(self, call_sid: str, reason: str) -> None:
+        """Close this call's stream, if there is one here, without waiting for it."""
+        with self._lock:
+            call = self._calls.get(call_sid)
+        if call is not None:
+            self._in_background(call, 1000, reason)
+
     def _close(self, call: LiveCall, code: int, reason: str) -> bool:
         with self._lock:
             if call.closing:
@@ -199,6 +207,24 @@ class CallRegistry:
             closer.start()
         except RuntimeError:  # no more threads, or none any more: the interpreter is shutting down
             self._close(call, code, reason)
+
+    def why_full(self, tenant_id: str, tenant_calls: int | None = None) -> str | None:
+        """Why no call of this business can be taken now, and which cap it is; None if one can.
+
+        A worker that drains is not full: its calls' streams go to another one.
+        """
+        with self._lock:
+            return None if self._draining else self._why_full(tenant_id, tenant_calls)
+
+    def _why_full(self, tenant_id: str, tenant_calls: int | None) -> str | None:
+        live = len(self._calls)
+        if live >= self.max_calls:
+            return f"{live} calls are live, MAX_CONCURRENT_CALLS is {self.max_calls}"
+        if tenant_calls is not None:
+            own = sum(call.tenant_id == tenant_id for call in self._calls.values())
+            if own >= tenant_calls:
+                return f"{own} calls of {tenant_id} are live, its max_calls is {tenant_calls}"
+        return None
 
     @property
     def live(self) -> int:

@@ -78,9 +78,37 @@ class Settings:
         default="", metadata={"variable": "GOOGLE_APPLICATION_CREDENTIALS", "kind": str}
     )
 
+    public_url: str = _text(
+        "PUBLIC_URL",
+        "",
+        r"https?://[A-Za-z0-9._-]+(:\d{1,5})?",
+        "https://HOST as Twilio sees this service, without a path",
+    )
+    # Several while one is rotated; whoever signs with any of them is Twilio.
+    twilio_auth_token: str = field(
+        default="", repr=False, metadata={"variable": "TWILIO_AUTH_TOKEN", "kind": str}
+    )
+    twilio_account_sid: str = _text(
+        "TWILIO_ACCOUNT_SID", "", r"AC[0-9a-fA-F]{32}", "AC and 32 hex digits"
+    )
+    secret_key: str = field(
+        default="", repr=False, metadata={"variable": "SECRET_KEY", "kind": str}
+    )
+    allow_unsigned: bool = field(
+        default=False, metadata={"variable": "ALLOW_UNSIGNED", "kind": bool}
+    )
+    businesses: str = field(default="", metadata={"variable": "BUSINESSES", "kind": str})
+    start_seconds: float = _seconds("START_SECONDS", 10, 0.1, 60)
+    max_half_open: int = _whole("MAX_HALF_OPEN", 50, 1, 10_000)
+
     log_transcripts: bool = field(
         default=True, metadata={"variable": "LOG_TRANSCRIPTS", "kind": bool}
     )
+
+    @property
+    def twilio_auth_tokens(self) -> tuple[str, ...]:
+        """The auth tokens, one or several."""
+        return tuple(token for part in self.twilio_auth_token.split(",") if (token := part.strip()))
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Settings:

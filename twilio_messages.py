@@ -13,8 +13,6 @@ import msgspec
 
 from errors import BadConversation, BadMessage
 
-INBOUND_TRACKS = frozenset(("inbound", "inbound_track", ""))  # the two spellings that are in use
-
 # What ends up in log lines and record keys. Twilio's own ids are two letters and 32 hex digits.
 _IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}")
 

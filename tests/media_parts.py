@@ -26,9 +26,13 @@ from werkzeug.serving import make_server
 
 import call_log
 import media_ws_ai
+from businesses import load_businesses
 from call_log import CallLog
 from media_socket import MediaSocket
 from registry import CallRegistry
+from stream_admission import StreamAdmission
+from stream_tokens import StreamTokens
+from trust import Door
 from twilio_stream import StreamMessages
 
 CALL, OTHER_CALL = "CA" + "1" * 32, "CA" + "2" * 32
@@ -101,6 +105,7 @@ class MediaService:
         )
         self.sessions: list[FakeSession] = []
         self.opened: list[tuple[str, str]] = []  # what sessions were asked for: call, business
+        self.tracks: list[str] = []  # and for which track
         self.ended = 0  # handlers that have come to their end, flask-sock's part included
         self.fails = ""
         self.may_open = threading.Event()
@@ -113,7 +118,13 @@ class MediaService:
     def serving(self) -> Iterator[None]:
         app = Flask(__name__)
         app.register_blueprint(
-            media_ws_ai.make_blueprint(self.registry, self._open_session, CallLog)
+            media_ws_ai.make_blueprint(
+                self.registry,
+                Door(None),
+                StreamAdmission(load_businesses(""), StreamTokens("a secret"), guarded=False),
+                self._open_session,
+                CallLog,
+            )
         )
         inner = app.wsgi_app
 
@@ -152,9 +163,10 @@ class MediaService:
 
         return Kept
 
-    def _open_session(self, call_sid: str, tenant: str, log: CallLog) -> FakeSession:
+    def _open_session(self, call_sid: str, tenant: str, track: str) -> FakeSession:
         with self._change:
             self.opened.append((call_sid, tenant))
+            self.tracks.append(track)
             self._change.notify_all()
         assert self.may_open.wait(PATIENCE)
         if self.fails == "open_session":

@@ -28,7 +28,7 @@ class RunningService:
     """`with RunningService(STT_…=…) as service:` is ready to take calls at `service.url`.
 
     `command` is what starts it, with "PORT" standing for the port; `settings` are environment
-    variables. It is stopped by SIGTERM.
+    variables. Unless they say who may come in, everybody may. It is stopped by SIGTERM.
     """
 
     gunicorn = (sys.executable, "-m", "gunicorn", "app:app")
@@ -38,8 +38,9 @@ class RunningService:
     def __init__(self, command: tuple[str, ...] = gunicorn, **settings: object) -> None:
         self.port = free_port()
         self._command = [str(self.port) if word == "PORT" else word for word in command]
+        door = {} if "TWILIO_AUTH_TOKEN" in settings else {"ALLOW_UNSIGNED": 1}
         self._environment = service_environment(
-            {"HOST": "127.0.0.1", "PORT": self.port, **settings}
+            {"HOST": "127.0.0.1", "PORT": self.port, **door, **settings}
         )
         self._change = threading.Condition()
         self.lines: list[str] = []

@@ -13,7 +13,6 @@ from running_service import RunningService
 
 import media_ws_ai
 from app import create_app
-from call_log import CallLog
 from errors import SettingsError
 from frame_echo import numbered_frame
 from gcp_stt_stream import SessionLimits
@@ -28,7 +27,8 @@ from twilio_calls import PlannedCall, play_calls
 
 
 def app_of(**settings: object) -> Flask:
-    environ = {"SPEECH_EMULATOR_HOST": "127.0.0.1:1"} | {k: str(v) for k, v in settings.items()}
+    environ = {"SPEECH_EMULATOR_HOST": "127.0.0.1:1", "ALLOW_UNSIGNED": "1"}
+    environ |= {name: str(value) for name, value in settings.items()}
     return create_app(Settings.from_env(environ))
 
 
@@ -84,16 +84,18 @@ Open = Callable[[str, str], Opened]
 @pytest.fixture
 def opener(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Open]:
     """Makes an application of settings, and gives what opens its sessions."""
-    opened: list[Callable[[str, str, CallLog], Any]] = []
+    opened: list[Callable[[str, str, str], Any]] = []
     make_blueprint = media_ws_ai.make_blueprint
 
-    def note(registry: Any, open_session: Any, make_log: Any) -> Any:
+    def note(
+        registry: Any, door: Any, admission: Any, open_session: Any, make_log: Any, **limits: Any
+    ) -> Any:
         opened.append(open_session)
-        return make_blueprint(registry, open_session, make_log)
+        return make_blueprint(registry, door, admission, open_session, make_log, **limits)
 
     def opener(**settings: object) -> Open:
         app_of(**settings)
-        return lambda call, tenant: opened[-1](call, tenant, CallLog(call, tenant))
+        return lambda call, tenant: opened[-1](call, tenant, "")
 
     monkeypatch.setattr("app.StreamingSTTSession", Opened)
     monkeypatch.setattr(media_ws_ai, "make_blueprint", note)
@@ -151,7 +153,7 @@ def test_create_app_needs_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
     with pytest.raises(SettingsError, match="GOOGLE_CREDENTIALS_JSON"):
-        create_app(Settings())
+        create_app(Settings(allow_unsigned=True))
 
 
 def test_flask_run_carries_a_call_and_ends_it_on_ctrl_c(google: SpeechServerThread) -> None:

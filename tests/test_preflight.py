@@ -24,6 +24,7 @@ def isolated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("CLOUDSDK_CONFIG", raising=False)
     monkeypatch.setenv("NO_GCE_CHECK", "true")
     monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("ALLOW_UNSIGNED", "1")
 
 
 def test_right_settings_pass_in_silence(
@@ -41,6 +42,8 @@ def test_right_settings_pass_in_silence(
         ("PORT", "eighty"),
         ("STT_LANGUAGE", "two\nlines"),
         ("SPEECH_EMULATOR_HOST", "http://localhost"),
+        ("BUSINESSES", "[]"),
+        ("PUBLIC_URL", "https://[x"),
         ("GOOGLE_CREDENTIALS_JSON", "not a key"),
         ("GOOGLE_APPLICATION_CREDENTIALS", "/nowhere/key.json"),
     ],
@@ -65,6 +68,24 @@ def test_missing_credentials_are_one_line_and_exit_code_2(
     err = capfd.readouterr().err
     assert err.startswith("tamlil: no Google credentials")
     assert len(err.splitlines()) == 1
+
+
+def test_it_must_be_said_who_may_come_in(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Neither silently everybody, nor a worker that would be started again and again."""
+    monkeypatch.setenv("SPEECH_EMULATOR_HOST", "localhost:9090")
+    monkeypatch.delenv("ALLOW_UNSIGNED")
+    assert preflight.main() == 2
+    monkeypatch.setenv("TWILIO_AUTH_TOKEN", "one, two")
+    assert preflight.main() == 2
+    monkeypatch.setenv("SECRET_KEY", "a secret")
+    assert preflight.main() == 0
+    out, err = capfd.readouterr()
+    assert out == ""
+    token, key = err.splitlines()
+    assert token.startswith("tamlil: TWILIO_AUTH_TOKEN: must be set")
+    assert key.startswith("tamlil: SECRET_KEY: must be set")
 
 
 def test_as_a_program_it_ends_with_that_exit_code() -> None:

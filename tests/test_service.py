@@ -203,6 +203,8 @@ def test_readyz_tells_full(google: SpeechServerThread) -> None:
         ({"GOOGLE_CREDENTIALS_JSON": "{"}, "GOOGLE_CREDENTIALS_JSON: is not JSON"),
         ({"GOOGLE_APPLICATION_CREDENTIALS": "/no/key.json"}, "GOOGLE_APPLICATION_CREDENTIALS=/no"),
         ({"SPEECH_EMULATOR_HOST": "h:1", "STT_QUEUE_FRAMES": "many"}, "STT_QUEUE_FRAMES=many"),
+        ({"SPEECH_EMULATOR_HOST": "h:1", "ALLOW_UNSIGNED": "0"}, "TWILIO_AUTH_TOKEN: must be set"),
+        ({"SPEECH_EMULATOR_HOST": "h:1", "BUSINESSES": "{"}, "BUSINESSES: is not JSON"),
     ],
 )
 def test_gunicorn_says_what_is_wrong_and_exits_with_2(

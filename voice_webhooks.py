@@ -1,0 +1,133 @@
+"""Twilio's webhooks: how a call is taken, what follows its stream, and that it is over.
+
+Twilio waits 15 s for an answer, and what it gets decides what a caller hears: so nothing here
+waits for anything, and whatever goes wrong is an answer all the same.
+
+Source: Twilio's documentation, "Twilio's request to your application" and "<Stream>".
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from urllib.parse import urlencode
+
+from flask import Blueprint, Response, request
+
+import voice_answers
+from businesses import Business, Businesses
+from call_log import logger, one_line
+from ended_calls import EndedCalls
+from registry import CallRegistry
+from stream_tokens import StreamGrant, StreamTokens
+from trust import Door
+from twilio_messages import is_identifier
+from voice_answers import StreamOffer
+
+# Streams of a call that may follow each other at once; one that lived for longer starts anew.
+MOST_RETRIES = 3
+GOOD_STREAM_SECONDS = 30
+
+# Twilio's words for a call that is over.
+OVER = frozenset(("completed", "busy", "failed", "no-answer", "canceled"))
+
+
+class VoiceWebhooks:
+    """The answers to Twilio's questions. `language` is that of the settings."""
+
+    def __init__(
+        self,
+        businesses: Businesses,
+        registry: CallRegistry,
+        tokens: StreamTokens,
+        ended_calls: EndedCalls,
+        *,
+        public_url: str,
+        language: str,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._businesses = businesses
+        self._registry = registry
+        self._tokens = tokens
+        self._ended_calls = ended_calls
+        self._public_url = public_url
+        self._language = language
+        self._clock = clock
+
+    def voice(self) -> str:
+        """`POST /voice`: take a call."""
+        business = self._businesses.of_number(request.form.get("To", ""))
+        if business is None:
+            self._say("no business", "-", one_line(request.form.get("To", ""))[:40])
+            return voice_answers.nobody(self._language)
+        return self._take(business, retries=0)
+
+    def next(self) -> str:
+        """`POST /voice/next`: the stream of an answered call has ended."""
+        business = self._businesses.of_id(request.args.get("tenant", ""))
+        if business is None or request.form.get("CallStatus") in OVER:
+            return voice_answers.over()
+        retries = _number(request.args.get("retries"))
+        lived = self._clock() - _number(request.args.get("since"))
+        retries = 0 if lived >= GOOD_STREAM_SECONDS else retries + 1
+        if retries > MOST_RETRIES:
+            self._say("turned away", business.tenant_id, f"{MOST_RETRIES} streams in a row ended")
+            return voice_answers.turn_away(business, self._language)
+        return self._take(business, retries)
+
+    def status(self) -> str:
+        """`POST /status`: a call's or a stream's status has changed."""
+        call_sid = request.form.get("CallSid", "")
+        event = request.form.get("StreamEvent")
+        if event == "stream-error":
+            self._say("stream error", "-", one_line(request.form.get("StreamError", ""))[:200])
+        if is_identifier(call_sid) and request.form.get("CallStatus") in OVER:
+            self._ended_calls.tell(call_sid)
+            self._registry.end_call(call_sid, "Twilio says that the call is over")
+        return ""
+
+    def _take(self, business: Business, retries: int) -> str:
+        full = self._registry.why_full(business.tenant_id, business.max_calls)
+        if full is not None:
+            self._say("turned away", business.tenant_id, full)
+            return voice_answers.turn_away(business, self._language)
+        offer = self._offer(business, retries)
+        if business.forward:
+            return voice_answers.put_through(business, offer)
+        return voice_answers.answer(business, offer, pause=retries > 0)
+
+    def _offer(self, business: Business, retries: int) -> StreamOffer:
+        web = self._public_url or request.host_url.rstrip("/")
+        call_sid = request.form.get("CallSid", "")
+        follow = urlencode(
+            {"tenant": business.tenant_id, "retries": retries, "since": int(self._clock())}
+        )
+        return StreamOffer(
+            stream_url="ws" + web.removeprefix("http") + "/media",
+            next_url=f"{web}/voice/next?{follow}",
+            status_url=f"{web}/status",
+            token=self._tokens.make(StreamGrant(call_sid, business.tenant_id)),
+        )
+
+    def _say(self, what: str, tenant_id: str, why: str) -> None:
+        call_sid = request.form.get("CallSid", "")
+        sid = call_sid if is_identifier(call_sid) else "-"
+        logger.warning("[VOICE] %s: %s call=%s tenant=%s", what, why, sid, tenant_id)
+
+
+def _number(text: str | None) -> int:
+    return int(text) if text and text.isascii() and text.isdigit() and len(text) < 16 else 0
+
+
+def make_blueprint(webhooks: VoiceWebhooks, door: Door) -> Blueprint:
+    """The addresses `POST /voice`, `/voice/next` and `/status`."""
+    blueprint = Blueprint("voice", __name__)
+    blueprint.before_request(lambda: door.check_webhook(request))
+
+    def twiml(answer: Callable[[], str]) -> Callable[[], Response]:
+        return lambda: Response(answer(), mimetype="text/xml")
+
+    blueprint.add_url_rule("/voice", "voice", twiml(webhooks.voice), methods=["POST"])
+    blueprint.add_url_rule("/voice/next", "next", twiml(webhooks.next), methods=["POST"])
+    blueprint.add_url_rule("/status", "status", twiml(webhooks.status), methods=["POST"])
+    return blueprint
