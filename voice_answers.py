@@ -46,10 +46,13 @@ def put_through(business: Business, offer: StreamOffer) -> str:
     return str(response)
 
 
-def turn_away(business: Business, language: str) -> str:
-    """There is no room: what the business wants its callers to meet then."""
+def turn_away(business: Business, language: str, *, answered: bool = False) -> str:
+    """There is no room: what the business wants its callers to meet then.
+
+    An `answered` call cannot be rejected any more: its caller hears the sentence.
+    """
     response = VoiceResponse()
-    if business.when_full == "busy":
+    if business.when_full == "busy" and not answered:
         response.reject(reason="busy")
     elif business.when_full == "forward":
         response.dial(business.forward)

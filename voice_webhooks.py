@@ -72,8 +72,8 @@ class VoiceWebhooks:
         retries = 0 if lived >= GOOD_STREAM_SECONDS else retries + 1
         if retries > MOST_RETRIES:
             self._say("turned away", business.tenant_id, f"{MOST_RETRIES} streams in a row ended")
-            return voice_answers.turn_away(business, self._language)
-        return self._take(business, retries)
+            return voice_answers.turn_away(business, self._language, answered=True)
+        return self._take(business, retries, answered=True)
 
     def status(self) -> str:
         """`POST /status`: a call's or a stream's status has changed."""
@@ -86,11 +86,11 @@ class VoiceWebhooks:
             self._registry.end_call(call_sid, "Twilio says that the call is over")
         return ""
 
-    def _take(self, business: Business, retries: int) -> str:
+    def _take(self, business: Business, retries: int, *, answered: bool = False) -> str:
         full = self._registry.why_full(business.tenant_id, business.max_calls)
         if full is not None:
             self._say("turned away", business.tenant_id, full)
-            return voice_answers.turn_away(business, self._language)
+            return voice_answers.turn_away(business, self._language, answered=answered)
         offer = self._offer(business, retries)
         if business.forward:
             return voice_answers.put_through(business, offer)

@@ -272,6 +272,14 @@ def test_a_stream_that_found_no_room_hears_so(webhooks: Webhooks) -> None:
     assert verbs(webhooks.next(twiml)) == ["Say", "Hangup"]
 
 
+def test_an_answered_call_is_never_rejected(webhooks: Webhooks) -> None:
+    """A business whose callers get the busy signal: once the line was open, they hear words."""
+    twiml = webhooks.voice(SHOP)
+    webhooks.registry.take_slot("CA1", "shop")
+    assert verbs(webhooks.voice(SHOP)) == ["Reject"]
+    assert verbs(webhooks.next(twiml)) == ["Say", "Hangup"]
+
+
 @pytest.mark.parametrize(
     ("query", "expected"),
     [
