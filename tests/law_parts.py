@@ -110,12 +110,16 @@ class Calls:
         for connections in self.connections:
             connections.close()
 
+    def _is_open(self, peer: str) -> bool:
+        """Whether a call has a stream over this connection: an earlier call's, that rotates."""
+        return any(stream.peer == peer and not stream.ended for stream in self._google.streams)
+
     def _fault_for(self, _: int, peer: str) -> Fault | None:
         """The server's loop asks: what is wrong with the stream that opens now?
 
         A call that had to take another connection is not known any more, and has no more faults.
         """
-        if self._starting is not None:
+        if self._starting is not None and not self._is_open(peer):
             self._owners[peer], self._starting = self._starting, None
         owner = self._owners.get(peer)
         if owner is None:
