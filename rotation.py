@@ -20,9 +20,8 @@ _BREATH_BYTES = BYTES_PER_SECOND // 5
 
 @dataclass(frozen=True, slots=True)
 class StreamAge:
-    """How old a stream is: when it was opened (seconds), and how much audio it has had."""
+    """How much audio a stream has had."""
 
-    begun_at: float
     sent_bytes: int
     quiet_bytes: int  # how much of the last of it was quiet
 

@@ -37,6 +37,7 @@ import math
 import shlex
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from speech_server_rules import TOO_LONG, SpeechServerError, StreamEnded
 
@@ -236,7 +237,8 @@ def parse_fault(text: str) -> Fault:
         if name in values:
             raise BadFault(f"{name} is there twice")
         values[name] = _READERS[name](name, value)
-    return Fault(kind, **{_FIELDS.get(name, name): value for name, value in values.items()})  # type: ignore[arg-type]
+    fields: dict[str, Any] = {_FIELDS.get(name, name): value for name, value in values.items()}
+    return Fault(kind, **fields)  # each has gone through the reader of its own kind
 
 
 def _check_kind(kind: str) -> None:

@@ -107,7 +107,6 @@ class StreamRelay:
         self.deaf = False  # Google refused this call for good
         self.lost_frames = 0
         self.rotations = 0
-        self.fallbacks = 0  # pieces that went through a plain call
         self.awaiting_audio = False  # no stream until some comes
 
         self._current: GoogleStream | None = None
@@ -363,7 +362,7 @@ class StreamRelay:
         stream, rotation, now = self._current, self._rotation, self._clock()
         if stream is None or rotation is None or not self._can_rotate or now < self._not_before:
             return
-        age = StreamAge(stream.begun_at, stream.feed.sent_bytes, stream.feed.quiet_bytes)
+        age = StreamAge(stream.feed.sent_bytes, stream.feed.quiet_bytes)
         why = rotation.due(now, age, boundary)
         if why is not None:
             self._rotate(why)
@@ -453,7 +452,6 @@ class StreamRelay:
                 self._log.stream_failed(str(recorded.fault), "its audio is lost")
             self.lost_frames += self._ring.lose(start, end)
             return
-        self.fallbacks += 1
         self.lost_frames += self._ring.count_lost(start, recorded.sent_from)
         self._results.hand_on_recording(recorded.results, recorded.sent_from, end)
         self._ring.release(start, end)

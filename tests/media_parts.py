@@ -136,7 +136,7 @@ class MediaService:
                     self.ended += 1
                     self._change.notify_all()
 
-        app.wsgi_app = counted  # type: ignore[method-assign]
+        app.wsgi_app = counted  # type: ignore[method-assign]  # as Flask documents it
         server = make_server("127.0.0.1", 0, app, threaded=True)
         server.daemon_threads = True  # type: ignore[attr-defined]  # a test that fails must end
         self.port = server.server_port

@@ -77,7 +77,7 @@ class RunningService:
         self.start()
         try:
             self.wait_until_it_answers()
-        except BaseException:
+        except BaseException:  # also Ctrl-C: no process of ours may stay behind
             self.stop()
             raise
         return self

@@ -28,7 +28,7 @@ class Scene:
         """So many seconds after its beginning; `sent`: seconds of audio, where it is not that."""
         self.now = self.begun + after
         seconds = after if sent is None else sent
-        age = StreamAge(self.begun, int(seconds * BYTES_PER_SECOND), quiet)
+        age = StreamAge(int(seconds * BYTES_PER_SECOND), quiet)
         return self.rotation.due(self.now, age, boundary)
 
 
@@ -106,7 +106,7 @@ def test_a_boundary_in_anothers_slot_is_not_used() -> None:
     """The next one will do."""
     scene = Scene()
     other = Rotation(scene.begun, SOFT, HARD, scene.slots)
-    age = StreamAge(scene.begun, 0, 0)
+    age = StreamAge(0, 0)
     assert scene.due(250.0, boundary=True) == "at a pause"
     assert other.due(scene.now, age, boundary=True) is None
     scene.now += SLOT_SECONDS
@@ -117,7 +117,7 @@ def test_a_stream_at_the_limit_of_its_audio_uses_up_a_slot() -> None:
     """Who has a boundary at that moment waits for the next slot."""
     scene = Scene()
     other = Rotation(scene.begun - 100.0, SOFT, HARD, scene.slots)
-    age = StreamAge(scene.begun - 100.0, 0, 0)
+    age = StreamAge(0, 0)
     assert scene.due(150.0, sent=HARD) == "at its hard limit"
     assert other.due(scene.now, age, boundary=True) is None
     scene.now += SLOT_SECONDS
@@ -169,7 +169,7 @@ def test_fifty_calls_that_began_together(speech: Callable[[int, float], tuple[bo
         now = 1000.0 + tick * step
         for number, stream in enumerate(streams):
             boundary, quiet = speech(number, now)
-            age = StreamAge(begun[number], int((now - begun[number]) * BYTES_PER_SECOND), quiet)
+            age = StreamAge(int((now - begun[number]) * BYTES_PER_SECOND), quiet)
             if stream.due(now, age, boundary):
                 assert SOFT <= now - begun[number] <= HARD + step
                 rotated.append(now)
