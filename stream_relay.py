@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any
 
+from audio_coverage import AudioCoverage
 from audio_ring import BYTES_PER_SECOND, AudioRing
 from call_log import CallLog, worth_saying
 from fallback import Fallback, Recorded, last_breath
@@ -105,7 +106,6 @@ class StreamRelay:
 
         self.feed: StreamFeed | None = None  # of the current stream
         self.deaf = False  # Google refused this call for good
-        self.lost_frames = 0
         self.rotations = 0
         self.awaiting_audio = False  # no stream until some comes
 
@@ -113,7 +113,7 @@ class StreamRelay:
         self._next: GoogleStream | None = None
         self._rotation: Rotation | None = None
         self._drained_by: float | None = None  # the current stream is half-closed
-        self._covered = 0  # the ring's audio before this position is not the streams' any more
+        self._coverage = AudioCoverage(ring, results, fallback, log)
         self._retry_at: float | None = None
         self._not_before = float("-inf")  # no rotation
         self._why = ""  # of the rotation that is under way
@@ -127,6 +127,11 @@ class StreamRelay:
         self._stream_deadline = self._deadline = float("inf")
 
     # From other threads
+
+    @property
+    def lost_frames(self) -> int:
+        """How many frames nobody answered for, so far."""
+        return self._coverage.lost_frames
 
     def close(self, seconds: float) -> None:
         """The call is over, its ring is closed: finish within so many seconds."""
@@ -164,11 +169,11 @@ class StreamRelay:
             for stream in (self._current, self._next):
                 if stream is not None:
                     stream.cancel()
-                    self.lost_frames += stream.feed.lost_frames
+                    self._coverage.lost_frames += stream.feed.lost_frames
             if self._rotation is not None:
                 self._rotation.over()
             if self.deaf:  # nobody will ever ask for what waits
-                self.lost_frames += self._ring.lose(0, self._ring.end)
+                self._coverage.lost_frames += self._ring.lose(0, self._ring.end)
 
     def _finished(self) -> bool:
         if self.deaf:
@@ -201,7 +206,7 @@ class StreamRelay:
             else:
                 self._ended(event.stream, event.fault)
         elif isinstance(event, Recorded):
-            self._recorded(event)
+            self._coverage.recorded(event)
         elif isinstance(event, Closed):
             self._close(event.seconds)
         elif isinstance(event, Retry):
@@ -244,16 +249,16 @@ class StreamRelay:
         self._noticed = 0
         end, most = self._ring.end, int(self._limits.replay * BYTES_PER_SECOND)
         last = self._ring.chunks(end - int(most * _REPLAYED_SHARE), end)
-        if end - self._covered > most and last:
+        if end - self._coverage.position > most and last:
             self._give_to_fallback(last_breath(last))
-        self.lost_frames += self._ring.count_lost(self._covered, self._ring.end)
+        self._coverage.count_lost()
         # What is replayed makes the stream's audio longer than its life; but it must live
-        ahead = min((end - self._covered) / BYTES_PER_SECOND, self._limits.rotate / 2)
+        ahead = min((end - self._coverage.position) / BYTES_PER_SECOND, self._limits.rotate / 2)
         self._rotation = Rotation(
             stream.begun_at - ahead, self._limits.rotate, self._limits.rotate_hard, self._slots
         )
-        self._results.begin_at(self._covered)
-        stream.feed.start(self._covered)
+        self._results.begin_at(self._coverage.position)
+        stream.feed.start(self._coverage.position)
         self.feed = stream.feed
         self._ring.on_chunk = stream.feed.wake
         if self._closed_at is not None:
@@ -287,7 +292,7 @@ class StreamRelay:
         heard = self._results.hand_on(response, stream.feed)
         self._noticed = heard.noticed or self._noticed
         if heard.covered is not None:
-            self._cover(heard.covered)
+            self._coverage.cover(heard.covered)
             self._progressed = True
             self._recovered()
         self._rotate_if_due(heard.boundary)
@@ -297,11 +302,6 @@ class StreamRelay:
         if not self._proved:
             self._proved = True
             self._recovery.worked(stream.begun_at)
-
-    def _cover(self, position: int) -> None:
-        if position > self._covered:
-            self._ring.release(self._covered, position)
-            self._covered = position
 
     def _ended(self, stream: GoogleStream, fault: StreamFault | None) -> None:
         if stream is self._next:
@@ -318,7 +318,7 @@ class StreamRelay:
             self._trouble.fault = fault
         drained, self._drained_by = self._drained_by is not None, None
         self._current, self.feed = None, None
-        self.lost_frames += stream.feed.lost_frames
+        self._coverage.lost_frames += stream.feed.lost_frames
         self._ring.on_chunk = _nothing
         if self._rotation is not None:
             self._rotation.over()
@@ -344,11 +344,11 @@ class StreamRelay:
 
         Unless an interim had no final, or speech no answer: then it gets a second hearing.
         """
-        if self._noticed > self._covered or self._watch.is_doubtful:
+        if self._noticed > self._coverage.position or self._watch.is_doubtful:
             return
         last = self._closed_at is not None and self._next is None
         tail = 0 if last else int(self._limits.tail * BYTES_PER_SECOND)
-        self._cover(stream.feed.position - tail)
+        self._coverage.cover(stream.feed.position - tail)
 
     def _recovered(self) -> None:
         """There is, or was, a healthy stream: the tries in a row begin anew."""
@@ -397,7 +397,7 @@ class StreamRelay:
                 self._become_deaf(ended)
         elif remedy is Remedy.REOPEN_ON_AUDIO and self._ring.frames <= stream.feed.frames_taken:
             self._log.stream_failed(str(ended), "new stream when audio comes")
-            if self._noticed > self._covered:  # something was said, and has no final
+            if self._noticed > self._coverage.position:  # something was said, and has no final
                 self._give_to_fallback(self._ring.end)
             self.awaiting_audio = True
         elif remedy in (Remedy.ROTATE, Remedy.REOPEN_ON_AUDIO) and not soon:
@@ -435,26 +435,8 @@ class StreamRelay:
         self.deaf = True
         self._log.stream_failed(str(fault), f"this call is not transcribed: {advice(fault)}")
 
-    # Plain calls
-
     def _give_to_fallback(self, end: int) -> None:
-        """Have the audio that is not covered, up to `end`, recognised by plain calls."""
-        if end > self._covered:
-            self._log.stream_failed(str(self._trouble.fault), "fallback single")
-            self._fallback.add(self._covered, end)
-            self._covered = end
-
-    def _recorded(self, recorded: Recorded) -> None:
-        start, end = recorded.piece
-        self._fallback.unfinished -= 1
-        if recorded.results is None:
-            if recorded.fault is not None:
-                self._log.stream_failed(str(recorded.fault), "its audio is lost")
-            self.lost_frames += self._ring.lose(start, end)
-            return
-        self.lost_frames += self._ring.count_lost(start, recorded.sent_from)
-        self._results.hand_on_recording(recorded.results, recorded.sent_from, end)
-        self._ring.release(start, end)
+        self._coverage.give_to_fallback(end, self._trouble.fault)
 
     # Deadlines
 
@@ -513,7 +495,7 @@ class StreamRelay:
         if self._trouble.lasts(now) < self._limits.give_up:
             return
         self._ring.flush()
-        waiting = (self._ring.end - self._covered) / BYTES_PER_SECOND
+        waiting = (self._ring.end - self._coverage.position) / BYTES_PER_SECOND
         if waiting >= self._limits.piece or not self._trouble.gave_up:
             self._trouble.gave_up = True
             self._give_to_fallback(self._ring.end)
