@@ -10,7 +10,8 @@ import atexit
 import os
 import secrets
 import sys
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
 
 import flask_sock
 from flask import Flask
@@ -47,13 +48,19 @@ class Service:
 
     settings: Settings
     registry: CallRegistry
+    _draining: threading.Lock = field(default_factory=threading.Lock)
 
     def drain(self) -> None:
-        """Take no more calls and end the live ones cleanly, within `DRAIN_SECONDS`."""
-        live = self.registry.live
-        left = self.registry.drain(self.settings.drain_seconds)
-        if live or left:
-            logger.info("[DRAIN] ended %d calls, %d did not end in time", live - left, left)
+        """Take no more calls and end the live ones cleanly, within `DRAIN_SECONDS`.
+
+        May be called again: Heroku sends SIGTERM to every process, and gunicorn's master sends
+        its workers another. Who comes second waits, and counts no call a second time.
+        """
+        with self._draining:
+            live = self.registry.live
+            left = self.registry.drain(self.settings.drain_seconds)
+            if live or left:
+                logger.info("[DRAIN] ended %d calls, %d did not end in time", live - left, left)
 
 
 def create_app(settings: Settings | None = None) -> Flask:

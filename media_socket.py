@@ -5,6 +5,9 @@ a thread of its own into an unbounded list, so that a slow handler grows memory 
 the bytes to TCP. Here a read takes what has come, at most 64 KiB, and nothing is read until the
 handler asks again. The protocol is the sans-I/O core of the `websockets` library.
 
+A stream on which nothing comes gets a ping now and then: Twilio sends nothing for a silent line,
+and Heroku's router cuts a connection off that carried no byte for 55 s, either way.
+
 `receive()` belongs to the handler's thread; `close()` may be called from any.
 """
 
@@ -29,6 +32,8 @@ MAX_MESSAGE_BYTES = 64 * 1024
 READ_BYTES = 64 * 1024
 # How long a peer that neither sends nor reads is waited for, at each end's doing
 CLOSE_SECONDS = 2.0
+# Silence after which a ping goes out: twice within Heroku's 55 s, should one be late
+PING_SECONDS = 25.0
 
 
 class BinaryMessage:
@@ -43,6 +48,8 @@ class MediaSocket:
 
     Raises `simple_websocket.ConnectionClosed` from `receive()` when the conversation is over,
     because flask-sock expects it. `max_message_bytes`: a longer message closes with 1009.
+    `ping_seconds`: a ping goes out after so long without a byte; when, is looked at every
+    `close_seconds`.
     """
 
     def __init__(
@@ -51,11 +58,14 @@ class MediaSocket:
         *,
         max_message_bytes: int = MAX_MESSAGE_BYTES,
         close_seconds: float = CLOSE_SECONDS,
+        ping_seconds: float = PING_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._sock, self.mode = _socket_of(environ)
         self._close_seconds = close_seconds
+        self._ping_seconds = ping_seconds
         self._clock = clock
+        self._silent_since = clock()
         self._lock = threading.Lock()  # the protocol's state, and the order of what is written
         self._protocol = ServerProtocol(state=State.OPEN, max_size=max_message_bytes)
         self._parts: list[bytes] = []
@@ -117,9 +127,11 @@ class MediaSocket:
         try:
             data = self._sock.recv(READ_BYTES)
         except TimeoutError:
+            self._ping_if_silent()
             return []
         except OSError:  # reset, or shut down under us: the peer is gone
             data = b""
+        self._silent_since = self._clock()
         with self._lock:
             if data:
                 self._protocol.receive_data(data)
@@ -129,6 +141,16 @@ class MediaSocket:
             self._flush()
         # What still comes after our own close frame was sent belongs to nobody.
         return [] if self._closed_here else messages
+
+    def _ping_if_silent(self) -> None:
+        with self._lock:
+            if self._protocol.state is not State.OPEN:
+                return
+            now = self._clock()
+            if now - self._silent_since >= self._ping_seconds:
+                self._silent_since = now
+                self._protocol.send_ping(b"")
+                self._flush()
 
     def _messages(self) -> list[bytes | BinaryMessage]:
         messages: list[bytes | BinaryMessage] = []

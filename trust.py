@@ -63,7 +63,10 @@ class Door:
         query = request.query_string.decode(errors="replace")
         path = f"{request.path}?{query}" if query else request.path
         form = None if socket else request.form
-        if not self._signature.is_valid(signature, request.host, path, form, socket=socket):
+        body = b"" if socket else request.get_data()  # nothing is left of one that was a form
+        if not self._signature.is_valid(
+            signature, request.host, path, form, body=body, socket=socket
+        ):
             what = "a wrong signature" if signature else "no signature"
             logger.warning(
                 "[TRUST] refused: 403 %s for %s from %s",

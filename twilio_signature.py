@@ -1,4 +1,4 @@
-"""Whether a request comes from Twilio: the signature over its URL and its form.
+"""Whether a request comes from Twilio: the signature over its URL and its form or other body.
 
 Twilio signs the URL that it was given, which need not be the one that arrives here: a proxy ends
 TLS, and for the media socket it is `wss://…`. So the URL is rebuilt from `PUBLIC_URL` or, without
@@ -11,7 +11,7 @@ Source: Twilio's documentation, "Webhooks security"; `twilio.request_validator`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from twilio.request_validator import RequestValidator
 
@@ -38,17 +38,20 @@ class TwilioSignature:
         path: str,
         form: Mapping[str, str] | None = None,
         *,
+        body: bytes = b"",
         socket: bool = False,
     ) -> bool:
         """Whether `signature` is Twilio's for this request.
 
         `path` includes the query, as it was sent. `form`: the request's own multi-dict, whose
-        keys may repeat. `socket`: it is the upgrade to a media stream.
+        keys may repeat. `body`: what came instead of a form, JSON for example: its hash must stand
+        in the query, as `bodySHA256`. `socket`: it is the upgrade to a media stream.
         """
-        if not signature:
+        if not signature or (body and "bodySHA256" not in parse_qs(path.partition("?")[2])):
             return False
+        signed = body.decode(errors="replace") if body else form or {}
         return any(
-            validator.validate(url, form or {}, signature)
+            validator.validate(url, signed, signature)
             for url in self.urls(host, path, socket=socket)
             for validator in self._validators
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import Iterator
 
@@ -18,6 +19,10 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # Their assertions explain themselves as those of tests do.
 pytest.register_assert_rewrite("session_parts", "media_parts", "running_service", "speech_client")
 
+from front_door_parts import guarded_service  # noqa: E402  # after the line above
+from guarded_calls import BUSINESSES  # noqa: E402
+from running_service import RunningService  # noqa: E402
+
 # The machines are shared: a slow moment is not a failure.
 settings.register_profile("shared machine", deadline=None, print_blob=True)
 settings.load_profile("shared machine")
@@ -28,3 +33,17 @@ def google() -> Iterator[SpeechServerThread]:
     """The stand-in for Google that knows every frame."""
     with SpeechServerThread(FrameEcho()) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def speech() -> Iterator[SpeechServerThread]:
+    """One that many tests share: each knows its own callers by their numbers."""
+    with SpeechServerThread(FrameEcho()) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def guarded(speech: SpeechServerThread) -> Iterator[RunningService]:
+    """One guarded service for many tests: each leaves it without a live call."""
+    with guarded_service(speech.address, BUSINESSES=json.dumps(BUSINESSES)) as service:
+        yield service

@@ -117,6 +117,29 @@ class Twilio:
         self._connection.close()
 
 
+def worker_of(service: RunningService, client_port: int) -> int:
+    """The process that holds a client's connection."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        for worker in service.workers():
+            for one in worker.net_connections("tcp"):
+                if one.raddr and one.raddr.port == client_port:
+                    return worker.pid
+        time.sleep(0.02)  # the kernel's table: there is nothing to wait on
+    raise AssertionError("no worker has the connection")
+
+
+def twilio_at_another(service: RunningService, holder: int) -> Twilio:
+    """Twilio's connection to a worker that is not `holder`."""
+    for _ in range(200):
+        twilio = Twilio(service.port)
+        twilio.request("GET", "/healthz", None, {})
+        if worker_of(service, twilio.local_port) != holder:
+            return twilio
+        twilio.close()
+    raise AssertionError("one worker takes all connections")
+
+
 def verbs(twiml: str) -> list[str]:
     """The names of a TwiML's verbs, in order."""
     response = ET.fromstring(twiml)

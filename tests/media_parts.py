@@ -18,8 +18,9 @@ import pytest
 from flask import Flask
 from websockets.client import ClientProtocol
 from websockets.exceptions import ConnectionClosed
-from websockets.frames import Frame
+from websockets.frames import Frame, Opcode
 from websockets.http11 import Response
+from websockets.protocol import Event
 from websockets.sync.client import ClientConnection, connect
 from websockets.uri import parse_uri
 from werkzeug.serving import make_server
@@ -267,6 +268,7 @@ class RawCaller:
         self.protocol = ClientProtocol(parse_uri(f"ws://127.0.0.1:{port}/media"))
         self.sock = sockets.create_connection(("127.0.0.1", port), PATIENCE)
         self.received = b""
+        self._events: list[Event] = []
         self.protocol.send_request(self.protocol.connect())
         self._flush()
 
@@ -283,12 +285,22 @@ class RawCaller:
         self.protocol.send_text(StreamMessages(CALL, STREAM, "AC1").stop().encode())
         self._flush()
 
+    def wait_for_frame(self, opcode: Opcode) -> Frame:
+        """Read until a frame of this kind comes."""
+        while self._read():
+            events = self.protocol.events_received()
+            self._events += events
+            for event in events:
+                if isinstance(event, Frame) and event.opcode is opcode:
+                    return event
+        raise AssertionError(f"the connection ended without {opcode.name}")
+
     def after_the_upgrade(self) -> tuple[list[Frame], bytes]:
         """Read to the end: the frames that came, and the bytes that are part of none."""
         while self._read():
             pass
         self.sock.close()
-        events = self.protocol.events_received()
+        events = self._events + self.protocol.events_received()
         assert isinstance(events[0], Response)
         frames = [event for event in events if isinstance(event, Frame)]
         size = sum(len(f.serialize(mask=False)) for f in frames)

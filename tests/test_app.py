@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -11,8 +13,9 @@ import pytest
 from flask import Flask
 from running_service import RunningService
 
+import call_log
 import media_ws_ai
-from app import create_app
+from app import Service, create_app
 from errors import SettingsError
 from frame_echo import numbered_frame
 from gcp_stt_stream import SessionLimits
@@ -66,6 +69,35 @@ def test_readyz_says_draining() -> None:
     assert answer.status_code == 503
     assert answer.json is not None
     assert answer.json["status"] == "draining"
+
+
+def test_a_second_drain_counts_no_call_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker may get SIGTERM twice at once: one line says how many calls were ended."""
+    lines: list[str] = []
+    handler = logging.Handler()
+    monkeypatch.setattr(handler, "emit", lambda record: lines.append(record.getMessage()))
+    again: list[threading.Thread] = []
+
+    class Thread(threading.Thread):
+        """What closes a call; before the first is closed, another drain begins."""
+
+        def start(self) -> None:
+            if self.name.startswith("close-") and not again:
+                again.append(threading.Thread(target=service.drain))
+                again[0].start()
+                again[0].join(0.05)  # as long as it would take, if nothing held it
+            super().start()
+
+    registry = CallRegistry(2, thread_class=Thread)
+    service = Service(Settings(), registry)
+    registry.take_slot("CA1")
+    monkeypatch.setattr(call_log.logger, "handlers", [handler])
+    monkeypatch.setattr(call_log.logger, "level", logging.INFO)
+    service.drain()
+    again[0].join(10)
+    assert [line for line in lines if "[DRAIN]" in line] == [
+        "[DRAIN] ended 1 calls, 0 did not end in time"
+    ]
 
 
 class Opened:

@@ -9,8 +9,14 @@ import time
 from pathlib import Path
 
 import pytest
-from front_door_parts import Twilio, call_form, guarded_service, stream_token, upgrade_headers
-from running_service import RunningService
+from front_door_parts import (
+    call_form,
+    guarded_service,
+    stream_token,
+    twilio_at_another,
+    upgrade_headers,
+    worker_of,
+)
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
@@ -106,29 +112,6 @@ def test_a_thread_looks_by_itself(tmp_path: Path, fails: bool) -> None:
         ended.stop()
     assert started == ["ended-calls"]
     assert calls == ["CA1"] * (2 if fails else 1)
-
-
-def worker_of(service: RunningService, client_port: int) -> int:
-    """The process that holds a client's connection."""
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        for worker in service.workers():
-            for one in worker.net_connections("tcp"):
-                if one.raddr and one.raddr.port == client_port:
-                    return worker.pid
-        time.sleep(0.02)  # the kernel's table: there is nothing to wait on
-    raise AssertionError("no worker has the connection")
-
-
-def twilio_at_another(service: RunningService, holder: int) -> Twilio:
-    """Twilio's connection to a worker that is not `holder`."""
-    for _ in range(200):
-        twilio = Twilio(service.port)
-        twilio.request("GET", "/healthz", None, {})
-        if worker_of(service, twilio.local_port) != holder:
-            return twilio
-        twilio.close()
-    raise AssertionError("one worker takes all connections")
 
 
 def test_a_status_at_the_other_worker_closes_the_call(

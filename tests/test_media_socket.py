@@ -19,7 +19,7 @@ from websockets.http11 import Response
 from websockets.protocol import State
 from websockets.uri import parse_uri
 
-from media_socket import BINARY, MAX_MESSAGE_BYTES, BinaryMessage, MediaSocket
+from media_socket import BINARY, MAX_MESSAGE_BYTES, PING_SECONDS, BinaryMessage, MediaSocket
 
 Message = bytes | BinaryMessage
 
@@ -220,6 +220,52 @@ def test_a_ping_is_answered_while_the_handler_waits(
     assert not received.done()
     peer.send(b"now")
     assert received.result(10) == [b"now"]
+
+
+def test_a_silent_stream_is_pinged(
+    pair: tuple[socket.socket, socket.socket], peer: Peer, in_thread: Callable[..., Future[Any]]
+) -> None:
+    """Once for each 25 s without a byte, by the clock that it was given; no message comes of it."""
+    now = 0.0
+    media = MediaSocket(peer.environ(pair[0]), close_seconds=0.01, clock=lambda: now)
+    peer.shake_hands()
+
+    def later() -> None:
+        nonlocal now
+        now += 5.0
+        if now > 80.0:
+            peer.send(b"now")
+
+    assert media.receive(later) == [b"now"]
+    now = 0.0
+    lingered = in_thread(media.linger)
+    peer.read_to_the_end()
+    lingered.result(10)
+    assert [frame.opcode for frame in peer.frames] == [Opcode.PING] * 3 + [Opcode.CLOSE]
+
+
+def test_a_stream_with_audio_is_not_pinged(
+    pair: tuple[socket.socket, socket.socket], peer: Peer, in_thread: Callable[..., Future[Any]]
+) -> None:
+    """What comes keeps the connection open by itself, however long it goes on."""
+    now = 0.0
+    media = MediaSocket(peer.environ(pair[0]), close_seconds=0.01, clock=lambda: now)
+    peer.shake_hands()
+    waits: list[float] = []
+
+    def later() -> None:
+        waits.append(now)
+        if len(waits) % 4 == 0:
+            peer.send(b"audio")
+
+    for _ in range(5):
+        assert media.receive(later) == [b"audio"]
+        now += PING_SECONDS - 1.0
+    assert len(waits) == 20
+    lingered = in_thread(media.linger)
+    peer.read_to_the_end()
+    lingered.result(10)
+    assert [frame.opcode for frame in peer.frames] == [Opcode.CLOSE]
 
 
 # Limits and faults

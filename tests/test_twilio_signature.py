@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 
 import pytest
@@ -104,6 +105,23 @@ def test_none_or_nonsense_is_no_signature(signed: str | None, socket: bool) -> N
     for public_url in ("", f"https://{HOST}"):
         checks = TwilioSignature([TOKEN], public_url)
         assert checks.is_valid(signed, HOST, "/media", socket=socket) is False
+
+
+JSON = '{"said": "שלום"}'.encode()
+JSON_PATH = f"/status?a=1&bodySHA256={hashlib.sha256(JSON).hexdigest()}"
+
+
+@both
+def test_a_body_that_is_no_form_is_taken_by_its_hash(sign: Sign) -> None:
+    """It stands in the query, which is signed; without it nobody vouches for the body."""
+    checks = TwilioSignature([TOKEN])
+    signed = sign(f"https://{HOST}{JSON_PATH}", [])
+    assert checks.is_valid(signed, HOST, JSON_PATH, body=JSON)
+    for other in (JSON + b" ", b"{}", b"\xff"):
+        assert not checks.is_valid(signed, HOST, JSON_PATH, body=other)
+    plain = sign(f"https://{HOST}/status", [])
+    assert checks.is_valid(plain, HOST, "/status")
+    assert not checks.is_valid(plain, HOST, "/status", body=JSON)
 
 
 FORM = [("CallSid", "CA1"), ("To", "+972"), ("To", "+973")]
