@@ -227,7 +227,9 @@ def test_ten_thousand_strangers_and_one_call(google: SpeechServerThread) -> None
     assert sum("[WS] connected" in line for line in lines) == 1
     assert sum("session started" in line for line in lines) == 1
     assert sum("[WS] refused: 1008" in line for line in lines) == 6 * tenth
-    assert sum("[TRUST] refused: 403" in line for line in lines) == 4 * tenth + web["http 403"]
+    # an answer may be lost with its connection, which ends at a request that cannot be read
+    refused = sum("[TRUST] refused: 403" in line for line in lines)
+    assert refused >= 4 * tenth + web["http 403"]
     assert not [line for line in lines if "Traceback" in line or "internal error" in line]
 
 
