@@ -70,7 +70,7 @@ class MediaSocket:
         self._protocol = ServerProtocol(state=State.OPEN, max_size=max_message_bytes)
         self._parts: list[bytes] = []
         self._parts_opcode = Opcode.TEXT
-        self._closed_here = False
+        self._hear_until = 0.0
         self._sock.settimeout(close_seconds)
         self._shake_hands(environ)
 
@@ -78,9 +78,11 @@ class MediaSocket:
         """Wait for text messages and return all that have come, as UTF-8 bytes, in order.
 
         `while_idle` is called every `close_seconds` or so while none come, and may raise to end
-        the wait. Raises `ConnectionClosed` once either side has closed, or the connection broke.
+        the wait. Raises `ConnectionClosed` once the peer has closed, or has not answered our own
+        close within `close_seconds`, or the connection broke. What the peer had sent before it
+        saw our close comes first.
         """
-        while self._protocol.state is State.OPEN:
+        while self._protocol.state is State.OPEN or self._hears_out():
             messages = self._read()
             if messages:
                 return messages
@@ -88,14 +90,21 @@ class MediaSocket:
                 while_idle()
         raise flask_sock.ConnectionClosed(self.close_code, self.close_reason)
 
+    def _hears_out(self) -> bool:
+        return (
+            self._protocol.state is State.CLOSING
+            and self._protocol.close_rcvd is None
+            and self._clock() < self._hear_until
+        )
+
     def close(self, code: int = 1000, reason: str = "") -> None:
-        """Send a close frame, once; from any thread. `receive()` ends at its next wake-up.
+        """Send a close frame, once; from any thread. `receive()` ends with the peer's answer.
 
         The handler calls `linger()` when it is through.
         """
         with self._lock:
             if self._protocol.state is State.OPEN:
-                self._closed_here = True
+                self._hear_until = self._clock() + self._close_seconds
                 self._protocol.send_close(code, _short(reason))
                 self._flush()
 
@@ -139,8 +148,7 @@ class MediaSocket:
                 self._protocol.receive_eof()
             messages = self._messages()
             self._flush()
-        # What still comes after our own close frame was sent belongs to nobody.
-        return [] if self._closed_here else messages
+        return messages
 
     def _ping_if_silent(self) -> None:
         with self._lock:

@@ -36,6 +36,9 @@ EARLY_BYTES = EARLY_FRAMES * 160
 # on by so many at a time, each time once the stream has made room, while TCP keeps the rest.
 BURST_FRAMES = 5
 
+# How long whoever ends a call from outside waits for what its caller had said by then
+HEAR_OUT_SECONDS = 1.0
+
 
 # A call's session for a track: of the call, its business, and the track if there are several
 OpenSession = Callable[[str, str, str], TrackSession]
@@ -96,6 +99,7 @@ class MediaCall:
         self._start: Start | None = None
         self._stream_sids: tuple[str, ...] = ("",)  # that its media may carry: its own, or none
         self._refused = False
+        self._heard_out = threading.Event()
         self._read_at = clock()
         self._early: list[Media] = []
         self._early_bytes = 0
@@ -207,7 +211,7 @@ class MediaCall:
         tenant, most = self._admission.admit(message, self._asked)
         self._log = self._make_log(call_sid, tenant)
         self._slot = self._registry.take_slot(
-            call_sid, tenant, hang_up=self._socket.close, log=self._log, tenant_calls=most
+            call_sid, tenant, hang_up=self._hang_up, log=self._log, tenant_calls=most
         )
         self._known()
         self._log.connected()
@@ -233,8 +237,14 @@ class MediaCall:
         self._refused = True
         self._log.refused(code, reason)
 
+    def _hang_up(self, code: int, reason: str) -> None:
+        """End the stream from another thread; what is on its way is heard before this returns."""
+        self._socket.close(code, reason)
+        self._heard_out.wait(HEAR_OUT_SECONDS)
+
     def _end(self, code: int, reason: str) -> None:
         """Close what there is to close; each step comes whatever the one before did."""
+        self._heard_out.set()
         steps: tuple[Callable[[], None], ...] = (
             lambda: self._socket.close(code, reason),
             lambda: self._give_back(code, reason),

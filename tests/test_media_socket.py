@@ -381,30 +381,37 @@ def test_one_close_frame_is_sent_however_many_close(
     assert media.close_code == code
 
 
-def test_what_comes_after_our_close_is_nobodys(
+def test_what_was_on_its_way_when_we_closed_is_heard(
     pair: tuple[socket.socket, socket.socket], peer: Peer, in_thread: Callable[..., Future[Any]]
 ) -> None:
-    """Audio on its way when another thread closes the call is not handed on."""
-    reading = threading.Event()
-
-    class Noting:
-        """The socket, which says when it is read."""
-
-        def __getattr__(self, name: str) -> Any:
-            if name == "recv":
-                reading.set()
-            return getattr(pair[0], name)
-
-    environ = {**peer.environ(pair[0]), "gunicorn.socket": Noting()}
-    media = MediaSocket(environ)
+    """Another thread closes the call: what the peer sends until it answers still counts."""
+    media = MediaSocket(peer.environ(pair[0]))
     peer.shake_hands()
-    received = in_thread(media.receive)
-    assert reading.wait(10)
     media.close(1012)
     peer.send(b"late")
+    assert in_thread(media.receive).result(10) == [b"late"]
+    peer.send(b"later")
+    peer.read()  # the close frame, which is answered
+    assert in_thread(media.receive).result(10) == [b"later"]
     with pytest.raises(ConnectionClosed):
-        received.result(10)
+        in_thread(media.receive).result(10)
     assert media.close_code == 1012
+
+
+def test_a_peer_that_does_not_answer_our_close_is_not_heard_for_ever(
+    pair: tuple[socket.socket, socket.socket], peer: Peer, in_thread: Callable[..., Future[Any]]
+) -> None:
+    """It may go on sending; after `close_seconds` nobody listens."""
+    now = [100.0]
+    media = MediaSocket(peer.environ(pair[0]), close_seconds=2.0, clock=lambda: now[0])
+    peer.shake_hands()
+    media.close(1012)
+    peer.send(b"late")
+    assert in_thread(media.receive).result(10) == [b"late"]
+    now[0] += 2.0
+    peer.send(b"too late")
+    with pytest.raises(ConnectionClosed):
+        in_thread(media.receive).result(10)
 
 
 def test_a_long_reason_is_cut_to_what_a_close_frame_holds(
