@@ -20,6 +20,7 @@ import health
 import media_ws_ai
 import twilio_commands
 import voice_webhooks
+import worker_room
 from businesses import Business, load_businesses
 from call_log import CallLog, configure_logging, logger
 from ended_calls import EndedCalls
@@ -74,6 +75,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         settings.max_concurrent_calls,
         interval_seconds=settings.reaper_interval_seconds,
         idle_seconds=settings.reaper_idle_seconds,
+        on_room=worker_room.here().note,
     )
     connections = SpeechConnections(
         load_credentials(settings), emulator_host=settings.speech_emulator_host
@@ -123,6 +125,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         ended_calls,
         public_url=settings.public_url,
         language=settings.stt_language,
+        room_beside=lambda: worker_room.here().beside,
     )
     app.register_blueprint(voice_webhooks.make_blueprint(webhooks, door))
     app.cli.add_command(twilio_commands.group)

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import worker_room
 from errors import SettingsError
 from settings import Settings
 
@@ -28,12 +29,20 @@ graceful_timeout = int(_settings.drain_seconds) + 5
 # A worker whose loop is blocked for so long is replaced; calls do not block it.
 timeout = 30
 
+# What Twilio and a platform's router send is far below; a line or header above is refused
+limit_request_line = 4094
+limit_request_fields = 64
+limit_request_field_size = 8190
+
 # A count of requests would end a worker in the middle of its calls.
 max_requests = 0
 # gRPC does not survive a fork, and gevent patches each worker after it.
 preload_app = False
 # It lies at one path a machine, and nothing here uses it.
 control_socket_disable = True
+
+# A reload reads this file again: the workers that drain then keep their places on the board before
+_board = worker_room.RoomBoard()
 
 
 def on_starting(server: Any) -> None:
@@ -42,3 +51,17 @@ def on_starting(server: Any) -> None:
     exit_code = subprocess.run([sys.executable, str(preflight)], check=False).returncode
     if exit_code:
         sys.exit(exit_code)
+
+
+def pre_fork(server: Any, worker: Any) -> None:
+    """Give the worker a place on the board, while there is only one process that does."""
+    worker.room = (_board, _board.claim())
+
+
+def post_fork(server: Any, worker: Any) -> None:
+    worker_room.settle(*worker.room)
+
+
+def child_exit(server: Any, worker: Any) -> None:
+    board, place = worker.room
+    board.give_back(place)

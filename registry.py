@@ -68,7 +68,8 @@ class CallRegistry:
     """The table of live calls, with its cap, its reaper and its end.
 
     `max_calls`: calls live at once; `idle_seconds`: how long without audio makes a call dead;
-    `interval_seconds`: the reaper's round. `clock` and `thread_class` are handed in by tests.
+    `interval_seconds`: the reaper's round. `on_room` is told how many calls more can be taken,
+    with the lock held: it must not wait. `clock` and `thread_class` are handed in by tests.
     """
 
     def __init__(
@@ -77,10 +78,12 @@ class CallRegistry:
         *,
         interval_seconds: float = 60.0,
         idle_seconds: float = 120.0,
+        on_room: Callable[[int], None] = lambda room: None,
         clock: Callable[[], float] = time.monotonic,
         thread_class: type[threading.Thread] = threading.Thread,
     ) -> None:
         self.max_calls = max_calls
+        self._on_room = on_room
         self._interval_seconds = interval_seconds
         self._idle_seconds = idle_seconds
         self._clock = clock
@@ -92,6 +95,7 @@ class CallRegistry:
         self._draining = False
         self._reaper_pid = 0
         self._reaper_stop = threading.Event()
+        self._say_room()
 
     # The table
 
@@ -122,6 +126,7 @@ class CallRegistry:
                 raise OverCapacity(full)
             self._start_reaper()
             self._calls[call_sid] = call
+            self._say_room()
         if replaced is not None:
             self._in_background(replaced, 1000, "replaced by a newer stream of this call")
         return call
@@ -183,6 +188,7 @@ class CallRegistry:
             call.closing = True
             if self._calls.get(call.call_sid) is call:
                 del self._calls[call.call_sid]
+                self._say_room()
             self._finishing.add(call)
         try:
             call.finish(code, reason)
@@ -226,6 +232,9 @@ class CallRegistry:
                 return f"{own} calls of {tenant_id} are live, its max_calls is {tenant_calls}"
         return None
 
+    def _say_room(self) -> None:
+        self._on_room(0 if self._draining else max(0, self.max_calls - len(self._calls)))
+
     @property
     def live(self) -> int:
         """How many slots are taken."""
@@ -249,6 +258,7 @@ class CallRegistry:
         """
         with self._lock:
             self._draining = True
+            self._say_room()
             self._reaper_stop.set()
             calls = list(self._calls.values())
         for call in calls:

@@ -33,7 +33,10 @@ OVER = frozenset(("completed", "busy", "failed", "no-answer", "canceled"))
 
 
 class VoiceWebhooks:
-    """The answers to Twilio's questions. `language` is that of the settings."""
+    """The answers to Twilio's questions.
+
+    `language` is that of the settings; `room_beside()`: whether another worker has room.
+    """
 
     def __init__(
         self,
@@ -44,6 +47,7 @@ class VoiceWebhooks:
         *,
         public_url: str,
         language: str,
+        room_beside: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._businesses = businesses
@@ -52,6 +56,7 @@ class VoiceWebhooks:
         self._ended_calls = ended_calls
         self._public_url = public_url
         self._language = language
+        self._room_beside = room_beside
         self._clock = clock
 
     def voice(self) -> str:
@@ -88,13 +93,15 @@ class VoiceWebhooks:
 
     def _take(self, business: Business, retries: int, *, answered: bool = False) -> str:
         full = self._registry.why_full(business.tenant_id, business.max_calls)
-        if full is not None:
+        if full is not None and not (self._registry.full and self._room_beside()):
             self._say("turned away", business.tenant_id, full)
             return voice_answers.turn_away(business, self._language, answered=answered)
         offer = self._offer(business, retries)
         if business.forward:
             return voice_answers.put_through(business, offer)
-        return voice_answers.answer(business, offer, pause=retries > 0)
+        # a new server may take the first stream at once; one that fails again is given a moment
+        pause = retries > 1 or self._registry.draining
+        return voice_answers.answer(business, offer, pause=pause)
 
     def _offer(self, business: Business, retries: int) -> StreamOffer:
         web = self._public_url or request.host_url.rstrip("/")
