@@ -13,6 +13,9 @@ from errors import SettingsError
 from settings import Settings
 from twilio_signature import HEADER, TwilioSignature
 
+# As many as 64 random bits in hex; what the README tells people to make has 64 characters.
+SECRET_KEY_LENGTH = 16
+
 _SHOWN = 80  # characters of a path that somebody made up
 
 
@@ -28,9 +31,10 @@ def signature_of(settings: Settings) -> TwilioSignature | None:
             "TWILIO_AUTH_TOKEN: must be set, so that nobody but Twilio gets in "
             "(ALLOW_UNSIGNED=1 takes everybody, for trials on a laptop)"
         )
-    if not settings.secret_key:
+    if len(settings.secret_key) < SECRET_KEY_LENGTH:
+        fault = "is so short that it can be guessed" if settings.secret_key else "must be set"
         raise SettingsError(
-            "SECRET_KEY: must be set, it signs the streams' tokens: "
+            f"SECRET_KEY: {fault}, it signs the streams' tokens: "
             'python -c "import secrets; print(secrets.token_hex(32))" makes one'
         )
     return TwilioSignature(settings.twilio_auth_tokens, settings.public_url)

@@ -15,12 +15,10 @@ from businesses import load_businesses
 from errors import SettingsError
 from google_credentials import load_credentials
 from settings import Settings
+from trust import SECRET_KEY_LENGTH
 
 State = Literal["ok", "missing", "wrong"]
 Verdict = tuple[State, str]
-
-# As many as 64 random bits in hex; what the README tells people to make has 64 characters.
-SECRET_KEY_LENGTH = 16
 
 _NEW_SECRET = 'python -c "import secrets; print(secrets.token_hex(32))"'
 _SID = re.compile(r"[A-Z]{2}[0-9a-fA-F]{32}")

@@ -79,7 +79,7 @@ def test_it_must_be_said_who_may_come_in(
     assert preflight.main() == 2
     monkeypatch.setenv("TWILIO_AUTH_TOKEN", "one, two")
     assert preflight.main() == 2
-    monkeypatch.setenv("SECRET_KEY", "a secret")
+    monkeypatch.setenv("SECRET_KEY", "a secret of this service")
     assert preflight.main() == 0
     out, err = capfd.readouterr()
     assert out == ""

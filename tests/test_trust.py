@@ -190,7 +190,7 @@ def test_nothing_makes_the_check_itself_fail(
         Settings(
             speech_emulator_host="127.0.0.1:1",
             twilio_auth_token=AUTH_TOKEN,
-            secret_key="a secret",
+            secret_key="k" * 32,
             public_url=public_url,
         )
     )
@@ -227,5 +227,7 @@ def test_the_door_is_never_open_by_omission() -> None:
     ):
         with pytest.raises(SettingsError, match=f"^{variable}: must be set"):
             signature_of(settings)
-    assert signature_of(Settings(twilio_auth_token="x", secret_key="y")) is not None
+    with pytest.raises(SettingsError, match="SECRET_KEY: is so short"):
+        signature_of(Settings(twilio_auth_token="x", secret_key="y" * 15))
+    assert signature_of(Settings(twilio_auth_token="x", secret_key="y" * 16)) is not None
     assert signature_of(Settings(allow_unsigned=True)) is None

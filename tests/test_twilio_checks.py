@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-import twilio_checks
+from trust import SECRET_KEY_LENGTH
 from twilio_checks import Finding, check_settings
 
 GOOD = {
     "PUBLIC_URL": "https://tamlil.example",
     "TWILIO_ACCOUNT_SID": "AC" + "1" * 32,
     "TWILIO_AUTH_TOKEN": "a" * 32,
-    "SECRET_KEY": "k" * twilio_checks.SECRET_KEY_LENGTH,
+    "SECRET_KEY": "k" * SECRET_KEY_LENGTH,
     "SPEECH_EMULATOR_HOST": "127.0.0.1:1",
 }
 
@@ -75,7 +75,7 @@ def test_what_is_not_set_is_missing(variable: str, told: str, empty: str) -> Non
         ("TWILIO_AUTH_TOKEN", "a" * 32 + ",AC" + "1" * 32, "is a SID"),
         ("TWILIO_AUTH_TOKEN", "a b", "no token has"),
         ("TWILIO_AUTH_TOKEN", "אבג", "no token has"),
-        ("SECRET_KEY", "k" * (twilio_checks.SECRET_KEY_LENGTH - 1), "can be guessed"),
+        ("SECRET_KEY", "k" * (SECRET_KEY_LENGTH - 1), "can be guessed"),
         ("ALLOW_UNSIGNED", "1", "unset it"),
         ("ALLOW_UNSIGNED", "yes", "must be 0 or 1"),
         ("BUSINESSES", "{", "not JSON"),
