@@ -130,8 +130,9 @@ def worker_of(service: RunningService, client_port: int) -> int:
 
 
 def twilio_at_another(service: RunningService, holder: int) -> Twilio:
-    """Twilio's connection to a worker that is not `holder`."""
-    for _ in range(200):
+    """Twilio's connection to a worker that is not `holder`, which may still be starting."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
         twilio = Twilio(service.port)
         twilio.request("GET", "/healthz", None, {})
         if worker_of(service, twilio.local_port) != holder:

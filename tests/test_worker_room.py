@@ -8,7 +8,16 @@ import os
 import threading
 from collections.abc import Iterator
 
-from front_door_parts import Twilio, call_form, guarded_service, parameters, upgrade_headers, verbs
+from front_door_parts import (
+    Twilio,
+    call_form,
+    guarded_service,
+    parameters,
+    twilio_at_another,
+    upgrade_headers,
+    verbs,
+    worker_of,
+)
 from running_service import RunningService
 
 from frame_echo import numbered_frame
@@ -62,6 +71,15 @@ def test_without_a_board_there_is_nobody_beside() -> None:
     assert not alone.beside
 
 
+def both_are_there(service: RunningService) -> None:
+    """Return once each of the two workers answers."""
+    twilio = Twilio(service.port)
+    twilio.request("GET", "/healthz", None, {})
+    holder = worker_of(service, twilio.local_port)
+    twilio.close()
+    twilio_at_another(service, holder).close()
+
+
 def told(port: int) -> set[str]:
     """What callers are told, over many connections: each worker takes some of them."""
     found = set()
@@ -111,6 +129,7 @@ def test_a_caller_is_turned_away_only_if_no_worker_has_room(google: SpeechServer
     """Two workers for two calls each: whichever is asked, there is room until four are live."""
     may_end = threading.Event()
     with guarded_service(google.address, WEB_CONCURRENCY=2, MAX_CONCURRENT_CALLS=2) as service:
+        both_are_there(service)
         try:
             asyncio.run(fill(service, may_end))
         finally:
