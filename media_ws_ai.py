@@ -208,6 +208,7 @@ class MediaCall:
             raise BadConversation(1002, "a second start, for another call")
         twilio_messages.check_start(message)
         call_sid = message.start.call_sid
+        self._log = self._make_log(call_sid, "-")  # whose it is, if it is refused
         tenant, most = self._admission.admit(message, self._asked)
         self._log = self._make_log(call_sid, tenant)
         self._slot = self._registry.take_slot(

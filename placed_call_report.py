@@ -24,7 +24,8 @@ HeardKind = Literal[
     "application error",  # Twilio's announcement
 ]
 
-GOOD_RESTARTS = frozenset({1001, 1012})  # going away, restarting: the TwiML must carry the call on
+# Going away, restarting, full: the TwiML must carry the call on
+GOOD_RESTARTS = frozenset({1001, 1012, 1013})
 # Close codes with which no trouble of ours is answered: broken off, and an internal error.
 SERVICES_FAULTS = frozenset({1006, 1011})
 

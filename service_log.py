@@ -121,8 +121,12 @@ class ServiceLog:
         return [line.text for line in self.lines.get(call, ()) if line.kind == "final"]
 
     def is_closed(self, call: str) -> bool:
-        """Whether the call's recognition session is closed: no text comes after that."""
-        return any(line.kind == "closed" for line in self.lines.get(call, ()))
+        """Whether all of the call's recognition sessions are closed: no text comes after that.
+
+        It has one for each of its streams and tracks.
+        """
+        kinds = [line.kind for line in self.lines.get(call, ())]
+        return "closed" in kinds and kinds.count("closed") >= kinds.count("started")
 
     def _take(self, line: bytes) -> None:
         event = parse_line(line.decode("utf-8", errors="replace"))

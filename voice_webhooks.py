@@ -76,7 +76,8 @@ class VoiceWebhooks:
         lived = self._clock() - _number(request.args.get("since"))
         retries = 0 if lived >= GOOD_STREAM_SECONDS else retries + 1
         if retries > MOST_RETRIES:
-            self._say("turned away", business.tenant_id, f"{MOST_RETRIES} streams in a row ended")
+            ended = f"{MOST_RETRIES + 1} streams in a row ended"
+            self._say("turned away", business.tenant_id, ended)
             return voice_answers.turn_away(business, self._language, answered=True)
         return self._take(business, retries, answered=True)
 

@@ -217,3 +217,18 @@ def test_an_unknown_call_has_no_text() -> None:
     log = ServiceLog()
     assert log.final_texts(SID) == []
     assert not log.is_closed(SID)
+
+
+def test_a_call_of_several_streams_is_closed_with_the_last_of_them() -> None:
+    """One that goes on after a deploy, or has two tracks, is not over with its first session."""
+    log = ServiceLog()
+    for text, closed in (
+        ("started", False),
+        ("closed", True),  # as far as the log tells
+        ("started", False),
+        ("started", False),
+        ("closed", False),
+        ("closed", True),
+    ):
+        log.feed(f"[STT] session {text} {ABOUT}\n".encode())
+        assert log.is_closed(SID) is closed

@@ -128,7 +128,7 @@ def test_sockets_without_a_start_are_few_and_short_lived(door: RunningService) -
         for socket in waiting[1:]:
             socket.send(StreamMessages("CA1", "MZ1", "AC1").connected())
         assert status_of(door, path, upgrade_headers(path)) == 503
-        assert door.count("[WS] refused: 503 3 sockets have not said their start") == 1
+        door.wait_for_line("[WS] refused: 503 3 sockets have not said their start")
         assert status_of(door, path, {}) == 403
         for socket in waiting:
             with pytest.raises(ConnectionClosed):

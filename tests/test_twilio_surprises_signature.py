@@ -198,11 +198,9 @@ def test_an_upgrade_is_refused_before_flask_sock_completes_it(guarded: RunningSe
 
 def test_a_signature_proves_twilio_but_not_the_call(guarded: RunningService) -> None:
     """The webhook's token binds the stream to its call: a start of another one is 1008."""
+    call = new_sid("CA")
     messages = StreamMessages(
-        new_sid("CA"),
-        new_sid("MZ"),
-        "AC1",
-        custom_parameters={"token": stream_token(new_sid("CA"))},
+        call, new_sid("MZ"), "AC1", custom_parameters={"token": stream_token(new_sid("CA"))}
     )
     with connect(
         f"ws://127.0.0.1:{guarded.port}/media", additional_headers=upgrade_headers(), proxy=None
@@ -212,4 +210,5 @@ def test_a_signature_proves_twilio_but_not_the_call(guarded: RunningService) -> 
         with pytest.raises(ConnectionClosed):
             socket.recv(10)
         assert (socket.close_code, socket.close_reason) == (1008, "the token is another call's")
+    guarded.wait_for_line("[WS] refused: 1008", f"call={call} tenant=-")
     assert live_calls(guarded) == 0

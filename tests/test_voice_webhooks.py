@@ -245,7 +245,7 @@ def test_a_stream_that_ends_is_opened_again_three_times(
     assert all(StreamTokens(SECRET_KEY).read(t) == StreamGrant(CALL, "clinic") for t in tokens)
     assert spoken(webhooks.next(twiml)) == spoken_texts.when_full("en").text
     [line] = log.messages
-    assert line == f"[VOICE] turned away: 3 streams in a row ended call={CALL} tenant=clinic"
+    assert line == f"[VOICE] turned away: 4 streams in a row ended call={CALL} tenant=clinic"
 
 
 def test_the_count_begins_anew_after_a_good_stream(webhooks: Webhooks) -> None:
