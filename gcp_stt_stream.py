@@ -33,8 +33,8 @@ from stream_relay import StreamRelay
 from stream_results import StreamResults
 from utterances import Final, Interim, Utterance, UtteranceSwitch
 
-# A healthy stream takes a message in a few milliseconds
-_BURST_SECONDS = 0.1
+# A healthy stream takes a message in a few milliseconds; on a busy machine its turn may take longer
+_BURST_SECONDS = 0.3
 
 # What ends itself at its deadline needs its turn to do so; and a cancelled stream as well
 _LAST_SECONDS = 0.5
@@ -220,7 +220,7 @@ class StreamingSTTSession:
         """Give the stream a moment to take what is queued, until so many frames more fit.
 
         For a burst, audio that the network held up and brought at once: Google takes it faster
-        than it is spoken, so nothing need be dropped. False at once or after 0.1 s if it does not.
+        than it is spoken, so nothing need be dropped. False at once or after 0.3 s if it does not.
         """
         most = max(0, self._limits.queue_frames - frames)
         until = time.monotonic() + _BURST_SECONDS

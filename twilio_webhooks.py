@@ -138,8 +138,10 @@ class Webhooks:
     def __init__(self, address: ServiceAddress, token: str = "") -> None:
         self.address = address
         self._token = token
-        # Its own connections: calls do not wait for one another.
+        # Its own connections: calls do not wait for one another. A new one for each request: a
+        # server that shuts down closes those that are idle, perhaps just as one is used again.
         self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(force_close=True),
             timeout=aiohttp.ClientTimeout(total=WEBHOOK_SECONDS),
             headers={"User-Agent": USER_AGENT},
         )
