@@ -39,7 +39,7 @@ class StreamFault(NamedTuple):
         """In a line, with the HTTP code that Google's documentation lists it by."""
         if self.code is Code.OK:
             return self.text
-        error = from_grpc_status(self.code, self.text)  # type: ignore[no-untyped-call]  # untyped
+        error = from_grpc_status(self.code, self.text)  # type: ignore[no-untyped-call]  # google-api-core
         # api_core knows no HTTP code of UNKNOWN and DATA_LOSS: `google.rpc.Code` has 500 for both
         return f"{int(error.code or 500)} {self.code.name}: {self.text or 'no details'}"
 

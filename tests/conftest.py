@@ -20,8 +20,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 pytest.register_assert_rewrite("session_parts", "media_parts", "running_service", "speech_client")
 
 from front_door_parts import guarded_service  # noqa: E402  # after the line above
-from guarded_calls import BUSINESSES  # noqa: E402
-from running_service import RunningService  # noqa: E402
+from guarded_calls import BUSINESSES  # noqa: E402  # as above
+from running_service import RunningService  # noqa: E402  # as above
 
 # The machines are shared: a slow moment is not a failure.
 settings.register_profile("shared machine", deadline=None, print_blob=True)

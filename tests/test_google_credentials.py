@@ -121,7 +121,7 @@ def test_the_key_signs_its_own_tokens(key: dict[str, Any]) -> None:
     """A call can be authorised without a question to Google's token server."""
     credentials = load_credentials(in_the_variable(json.dumps(key)))
     assert isinstance(credentials, service_account.Credentials)
-    signing = credentials.with_always_use_jwt_access(True)  # type: ignore[no-untyped-call]
+    signing = credentials.with_always_use_jwt_access(True)  # type: ignore[no-untyped-call]  # google-auth
 
     def no_request(*args: Any, **kwargs: Any) -> Any:
         raise AssertionError("a request was made")

@@ -201,7 +201,7 @@ def test_no_race_of_starts_passes_the_cap() -> None:
     """40 calls start at one moment where 7 may: 7 do and 33 are told so, every time."""
     for _ in range(30):
         registry = CallRegistry(7, interval_seconds=3600)
-        results = all_at_once(40, lambda n: registry.take_slot(f"CA{n}"))  # noqa: B023
+        results = all_at_once(40, lambda n: registry.take_slot(f"CA{n}"))  # noqa: B023  # called at once
         assert sum(isinstance(one, LiveCall) for one in results) == 7
         assert sum(isinstance(one, OverCapacity) for one in results) == 33
         assert registry.live == 7

@@ -28,7 +28,7 @@ def frames_of(call: int, count: int) -> list[bytes]:
 
 
 def play(url: str, calls: list[PlannedCall], **options: object) -> list[CallReport]:
-    return asyncio.run(play_calls(url, calls, **options))  # type: ignore[arg-type]
+    return asyncio.run(play_calls(url, calls, **options))  # type: ignore[arg-type]  # of several kinds
 
 
 def finals_by_call(service: RunningService) -> dict[tuple[str, str], list[str]]:

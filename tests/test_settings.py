@@ -147,7 +147,7 @@ def test_no_environment_raises_anything_but_a_settings_error(environ: dict[str, 
 def test_settings_do_not_change() -> None:
     """They are read once; nobody may alter them under the others' feet."""
     with pytest.raises(dataclasses.FrozenInstanceError):
-        Settings().port = 1  # type: ignore[misc]
+        Settings().port = 1  # type: ignore[misc]  # it is frozen: that is the test
 
 
 def test_the_key_does_not_show_when_settings_are_printed() -> None:

@@ -379,7 +379,7 @@ def test_with_credentials_the_channel_is_googles_and_its_own(
         return grpc.insecure_channel(NOBODY)
 
     monkeypatch.setattr(SpeechGrpcTransport, "create_channel", create_channel)
-    credentials = AnonymousCredentials()  # type: ignore[no-untyped-call]
+    credentials = AnonymousCredentials()  # type: ignore[no-untyped-call]  # google-auth
     connections = SpeechConnections(credentials, streams_per_connection=1)
     connections.lease()
     connections.lease()
