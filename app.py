@@ -13,6 +13,7 @@ import sys
 import threading
 from dataclasses import dataclass, field
 
+import click
 import flask_sock
 from flask import Flask
 
@@ -21,22 +22,25 @@ import media_ws_ai
 import twilio_commands
 import voice_webhooks
 import worker_room
-from businesses import Business, load_businesses
+from businesses import Business
 from call_log import CallLog, configure_logging, logger
-from ended_calls import EndedCalls
+from database import attach, database_url
 from errors import SettingsError
 from gcp_stt_stream import SessionLimits, StreamingSTTSession
 from google_credentials import load_credentials
 from media_socket import MediaSocket
 from recognition import Recognition
-from registry import CallRegistry
+from record_service import RecordService
+from registry import CallRegistry, LiveCall
 from relay_limits import RelayLimits
 from settings import Settings
 from shared_speech import MEBIBYTE, SharedSpeech
+from speech_accounts import SpeechAccounts
 from speech_connections import SpeechConnections
 from stream_admission import StreamAdmission
 from stream_tokens import StreamTokens
 from trust import Door, signature_of
+from utterances import Final, Interim, Utterance
 from voice_webhooks import VoiceWebhooks
 
 # Twilio's forms are about 1 KB
@@ -49,6 +53,7 @@ class Service:
 
     settings: Settings
     registry: CallRegistry
+    records: RecordService
     _draining: threading.Lock = field(default_factory=threading.Lock)
 
     def drain(self) -> None:
@@ -62,6 +67,7 @@ class Service:
             left = self.registry.drain(self.settings.drain_seconds)
             if live or left:
                 logger.info("[DRAIN] ended %d calls, %d did not end in time", live - left, left)
+            self.records.stop()
 
 
 def create_app(settings: Settings | None = None) -> Flask:
@@ -77,42 +83,38 @@ def create_app(settings: Settings | None = None) -> Flask:
         idle_seconds=settings.reaper_idle_seconds,
         on_room=worker_room.here().note,
     )
-    connections = SpeechConnections(
-        load_credentials(settings), emulator_host=settings.speech_emulator_host
-    )
-
+    accounts = SpeechAccounts(load_credentials(settings), settings.speech_emulator_host)
     shared = SharedSpeech(settings.stt_waiting_mib * MEBIBYTE)
-
-    businesses = load_businesses(settings.businesses)
+    app = Flask(__name__)
+    app.config["MAX_CONTENT_LENGTH"] = WEBHOOK_BYTES
+    engines = attach(app, database_url(settings.database_url))
+    records = RecordService(settings, engines, registry)
+    records.read_businesses()
+    businesses = records.directory
     tokens = StreamTokens(settings.secret_key or secrets.token_hex(32))
     door = Door(signature_of(settings))
     if not door.is_guarded:
         logger.warning(
             "[TRUST] ALLOW_UNSIGNED=1: anybody who reaches this port can open streams, at your cost"
         )
-    ended_calls = EndedCalls(
-        lambda call_sid: registry.end_call(call_sid, "Twilio says that the call is over")
-    )
 
     def make_log(call_sid: str, tenant_id: str, track: str = "") -> CallLog:
         return CallLog(call_sid, tenant_id, track=track, transcripts=settings.log_transcripts)
 
-    def open_session(call_sid: str, tenant_id: str, track: str) -> StreamingSTTSession:
-        ended_calls.watch()
-        log = make_log(call_sid, tenant_id, track)
-        business = businesses.of_id(tenant_id) or Business(tenant_id)
-        return _open_session(settings, connections, shared, business, log)
+    def open_session(slot: LiveCall, track: str) -> StreamingSTTSession:
+        business = businesses.of_id(slot.tenant_id) or Business(slot.tenant_id)
+        log = make_log(slot.call_sid, slot.tenant_id, track)
+        return _open_session(settings, accounts.of(business), shared, business, log, slot, track)
 
     flask_sock.Server = MediaSocket  # see media_socket.py for what it does better
-    app = Flask(__name__)
-    app.config["MAX_CONTENT_LENGTH"] = WEBHOOK_BYTES
-    app.register_blueprint(health.make_blueprint(registry))
+    app.register_blueprint(health.make_blueprint(registry, lambda: businesses.is_read))
     app.register_blueprint(
         media_ws_ai.make_blueprint(
             registry,
             door,
             StreamAdmission(businesses, tokens, guarded=door.is_guarded),
             open_session,
+            records.begin,
             make_log,
             start_seconds=settings.start_seconds,
             max_half_open=settings.max_half_open,
@@ -122,14 +124,14 @@ def create_app(settings: Settings | None = None) -> Flask:
         businesses,
         registry,
         tokens,
-        ended_calls,
+        records.tell_over,
         public_url=settings.public_url,
         language=settings.stt_language,
         room_beside=lambda: worker_room.here().beside,
     )
     app.register_blueprint(voice_webhooks.make_blueprint(webhooks, door))
     app.cli.add_command(twilio_commands.group)
-    app.extensions["tamlil"] = Service(settings, registry)
+    app.extensions["tamlil"] = Service(settings, registry, records)
     return app
 
 
@@ -139,17 +141,34 @@ def _open_session(
     shared: SharedSpeech,
     business: Business,
     log: CallLog,
+    slot: LiveCall,
+    track: str,
 ) -> StreamingSTTSession:
-    """A call's session, whose results are logged."""
+    """A track's session, whose results are logged and noted in the call's record."""
+    record = slot.record
+
+    def partial(interim: Interim) -> None:
+        log.partial(interim.text, interim.delay_ms)
+        if record is not None:
+            record.heard(interim.delay_ms)
+
+    def final(final: Final, _utterance: Utterance) -> None:
+        log.final(final.text, fallback=final.fallback)
+        if record is not None:
+            record.said(track, final)
+
     return StreamingSTTSession(
         connections,
         Recognition(
             language=business.language or settings.stt_language,
             model=business.model or settings.stt_model,
+            punctuation=business.punctuation,
+            profanity_filter=business.profanity_filter,
+            hints=business.hints,
         ),
         log=log,
-        on_partial=lambda interim: log.partial(interim.text, interim.delay_ms),
-        on_final=lambda final, utterance: log.final(final.text, fallback=final.fallback),
+        on_partial=partial,
+        on_final=final,
         shared=shared,
         tenant_id=business.tenant_id,
         limits=SessionLimits(
@@ -169,10 +188,20 @@ def _app_or_exit() -> Flask:
     if twilio_commands.is_asked():
         return twilio_commands.bare_app()
     try:
-        app = create_app()
+        settings = Settings.from_env(os.environ)
+        if click.get_current_context(silent=True) is not None:
+            # by `flask`; before gunicorn's workers, which have no time for it, its master did this
+            import record_commands
+            import record_setup
+
+            if record_commands.is_asked():
+                return record_commands.make_app(settings)
+            record_setup.prepare(settings)
+        app = create_app(settings)
     except SettingsError as fault:
         print(f"tamlil: {fault}", file=sys.stderr)
         sys.exit(2)
+    app.extensions["tamlil"].records.start()
     # flask run ends at Ctrl-C; a gunicorn worker has drained before it comes here
     atexit.register(app.extensions["tamlil"].drain)
     return app

@@ -1,40 +1,41 @@
-"""The businesses that share this service, from the setting `BUSINESSES`. Pure.
+"""The businesses that share this service, and how the calls of each are taken. Pure.
 
-A JSON object, by the business's id:
+They are kept in the database (`tenant_directory.py`). The setting `BUSINESSES` is what an empty
+database begins with, a JSON object by the business's id:
 
     {"clinic": {"numbers": ["+97231234567"], "language": "iw-IL", "max_calls": 40},
      "garage": {"numbers": ["+97237654321"], "forward": "+972541234567", "when_full": "forward"},
      "default": {}}
 
-Every key may be left out. Without the setting there is one business, `default`, which takes all
-calls; with it, unknown numbers go to `default` if that is named, and are refused otherwise.
+Every key may be left out. Without the setting there is one business, `default`. Calls to numbers
+that no business has go to `default` if there is one, and are refused otherwise.
 """
 
 from __future__ import annotations
 
-import re
-from typing import Literal
+from collections.abc import Iterable
+from typing import Literal, Protocol
 
 import msgspec
 
-from errors import SettingsError
-from twilio_messages import is_identifier
+import business_rules
+from errors import BadBusiness, SettingsError
 
 DEFAULT_TENANT = "default"
 
 WhenFull = Literal["say", "busy", "forward"]
-
-_E164 = re.compile(r"\+[1-9]\d{6,14}")
-_LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*")
+Region = Literal["global", "eu", "us"]
 
 
 class Business(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How the calls of one business are taken.
 
     `forward`: the business's own phone; its calls are put through and listened to. Without it the
-    call is answered here. `language` and `model`: None are those of the settings. `when_full`:
-    what a caller meets when there is no room. `sentence`: what is said then, in place of the text
-    for the language. `max_calls`: None has no cap but the worker's.
+    call is answered here. `language` and `model`: None are those of the settings. `hints`: phrases
+    to be expected. `region`: where Google recognises (`eu`, `us`, `global`). `google_key_env`: the
+    variable with a Google key of its own. `when_full`: what a caller meets when there is no room.
+    `sentence`: what is said then, in place of the text for the language. `max_calls`: None has no
+    cap but the worker's. `keep_days`: how long its records are kept.
     """
 
     tenant_id: str = ""
@@ -45,12 +46,34 @@ class Business(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     when_full: WhenFull = "say"
     sentence: str | None = None
     max_calls: int | None = None
+    name: str = ""
+    hints: tuple[str, ...] = ()
+    punctuation: bool = True
+    profanity_filter: bool = False
+    region: Region = "global"
+    google_key_env: str | None = None
+    time_zone: str = "Asia/Jerusalem"
+    keep_days: int = 365
+
+
+class FindsBusinesses(Protocol):
+    """Whoever knows the businesses as they are now; `is_read`: whether they are known at all."""
+
+    @property
+    def is_read(self) -> bool: ...
+
+    def of_number(self, number: str) -> Business | None: ...
+
+    def of_id(self, tenant_id: str) -> Business | None: ...
 
 
 class Businesses:
     """All businesses, found by the number that was dialled or by their id."""
 
-    def __init__(self, businesses: tuple[Business, ...]) -> None:
+    is_read = True
+
+    def __init__(self, businesses: Iterable[Business] = ()) -> None:
+        businesses = tuple(businesses)
         self._by_id = {business.tenant_id: business for business in businesses}
         self._by_number = {
             number: business for business in businesses for number in business.numbers
@@ -65,10 +88,10 @@ class Businesses:
         return self._by_id.get(tenant_id)
 
 
-def load_businesses(text: str) -> Businesses:
+def load_businesses(text: str) -> tuple[Business, ...]:
     """The businesses of the setting's text. Raises `SettingsError` that says where it is wrong."""
     if not text.strip():
-        return Businesses((Business(DEFAULT_TENANT),))
+        return (Business(DEFAULT_TENANT),)
     try:
         found = msgspec.json.decode(text, type=dict[str, Business])
     except msgspec.ValidationError as fault:
@@ -80,28 +103,14 @@ def load_businesses(text: str) -> Businesses:
     )
     owners: dict[str, str] = {}
     for business in businesses:
-        _check(business)
+        try:
+            business_rules.check(business)
+        except BadBusiness as fault:
+            raise SettingsError(f"BUSINESSES: {business.tenant_id[:64]!r}: {fault}") from None
         for number in business.numbers:
             if number in owners:
                 raise SettingsError(
                     f"BUSINESSES: {number} belongs to {owners[number]} and to {business.tenant_id}"
                 )
             owners[number] = business.tenant_id
-    return Businesses(businesses)
-
-
-def _check(business: Business) -> None:
-    where = f"BUSINESSES: {business.tenant_id[:64]!r}"
-    if not is_identifier(business.tenant_id):
-        raise SettingsError(f"{where}: an id is 1 to 64 letters, digits, dots, _ or -")
-    for number in (*business.numbers, *([business.forward] if business.forward else [])):
-        if not _E164.fullmatch(number):
-            raise SettingsError(f"{where}: {number[:40]!r} is no number such as +97231234567")
-    if business.forward in business.numbers:
-        raise SettingsError(f"{where}: it would forward its calls to itself")
-    if business.language is not None and not _LANGUAGE.fullmatch(business.language):
-        raise SettingsError(f"{where}: {business.language[:40]!r} is no language such as iw-IL")
-    if business.when_full == "forward" and not business.forward:
-        raise SettingsError(f"{where}: when_full is forward, but there is no number in forward")
-    if business.max_calls is not None and business.max_calls < 1:
-        raise SettingsError(f"{where}: max_calls must be 1 or more")
+    return businesses

@@ -6,10 +6,12 @@ To the registry they are one session: they are closed together, each in its own 
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 from collections.abc import Callable
 from typing import Protocol
 
+from call_records import StreamCounts
 from media_clock import MediaClock
 
 INBOUND, OUTBOUND = "inbound", "outbound"
@@ -31,6 +33,8 @@ class TrackSession(Protocol):
     def fill_gap(self, size: int) -> None: ...
 
     def wait_for_room(self, frames: int) -> bool: ...
+
+    def counts(self) -> StreamCounts: ...
 
     def close(self) -> None: ...
 
@@ -70,6 +74,12 @@ class CallTracks:
     def wait_for_room(self, frames: int) -> bool:
         """Give the streams a moment to take what is queued; False if one of them does not."""
         return all(session.wait_for_room(frames) for session in self._sessions.values())
+
+    def counts(self) -> StreamCounts:
+        """What was counted on all tracks; true once they are closed."""
+        return functools.reduce(
+            StreamCounts.joined, (session.counts() for session in self._sessions.values())
+        )
 
     def close(self) -> None:
         """Close all sessions, at once; returns when they are closed."""

@@ -7,6 +7,8 @@ TamlilError
 │   └── Draining                  the worker is shutting down
 ├── CallReplaced                  a newer stream of the same call took this one's place
 ├── TwilioApiError                Twilio's REST API cannot be reached, or refuses
+├── BadBusiness                   a business's settings cannot be as they were given
+├── NotFound                      there is no such record in this business
 ├── BadToken                      a stream's token is forged, old or another call's
 └── TwilioProtocolError           what came over the socket is not Twilio's protocol
     ├── BadMessage                one message: skipped, the call goes on
@@ -44,6 +46,14 @@ class CallReplaced(TamlilError):
 
 class TwilioApiError(TamlilError):
     """Twilio's REST API cannot be reached, or refuses; the text is one line that says why."""
+
+
+class BadBusiness(TamlilError):
+    """A business's settings cannot be so; the text is one line that says how to mend it."""
+
+
+class NotFound(TamlilError):
+    """There is no such record, or it is another business's: nobody can tell which."""
 
 
 class BadToken(TamlilError):

@@ -110,6 +110,7 @@ class Fallback:
         self._thread: threading.Thread | None = None
         self._over = threading.Event()
         self._call: Any = None
+        self.sent_bytes = 0  # of audio, in all calls
         self.unfinished = 0  # pieces of which the streaming thread has not heard yet
 
     # The streaming thread
@@ -183,6 +184,7 @@ class Fallback:
             RecognizeRequest(config=recognition.config(), audio=RecognitionAudio(content=audio))
         )
         connection = self._connections.lease()
+        self.sent_bytes += len(audio)
         try:
             self._call = connection.recognize(request, _CALL_SECONDS)
             if self._over.is_set():  # stopped meanwhile, without this call to cancel

@@ -19,7 +19,8 @@ from queue import SimpleQueue
 from typing import Any
 
 from audio_ring import BYTES_PER_MS, BYTES_PER_SECOND
-from call_log import CallLog
+from call_log import FRAME_SECONDS, CallLog
+from call_records import StreamCounts
 from fallback import Fallback
 from google_stream import GoogleStream
 from queue_depth import SAMPLE_SECONDS, QueueDepth
@@ -126,7 +127,8 @@ class StreamingSTTSession:
             guard=self._call_back,
             clock=self._clock,
         )
-        fallback = Fallback(
+        self._feeds: list[StreamFeed] = []  # of all streams: what Google got of them is counted
+        self._fallback = fallback = Fallback(
             self._ring,
             self._connections,
             self._tenant.recovery,
@@ -135,6 +137,11 @@ class StreamingSTTSession:
             refused=self._refused,
             thread_class=self._thread_class,
         )
+
+        def new_feed() -> StreamFeed:
+            feed = StreamFeed(self._ring, self._limits.batch_ms, on_taken=self._taken_some)
+            self._feeds.append(feed)
+            return feed
 
         def new_stream(feed: StreamFeed) -> GoogleStream:
             recognition = self._recognised_with()
@@ -147,9 +154,7 @@ class StreamingSTTSession:
             results,
             fallback,
             events,
-            new_feed=lambda: StreamFeed(
-                self._ring, self._limits.batch_ms, on_taken=self._taken_some
-            ),
+            new_feed=new_feed,
             new_stream=new_stream,
             refused=self._refused,
             recovery=self._tenant.recovery,
@@ -279,6 +284,18 @@ class StreamingSTTSession:
         if self.lost:
             self._log.lost(self.lost)
         self._log.session_closed(self.frames, self.dropped, self._ring.clock / BYTES_PER_SECOND)
+
+    def counts(self) -> StreamCounts:
+        """What was counted in this session; true once it is closed."""
+        sent = sum(feed.sent_bytes for feed in self._feeds) + self._fallback.sent_bytes
+        return StreamCounts(
+            self.frames,
+            self.dropped,
+            self.lost * FRAME_SECONDS,
+            self._relay.rotations,
+            self._ring.clock / BYTES_PER_SECOND,
+            sent / BYTES_PER_SECOND,
+        )
 
     # The streaming thread
 

@@ -4,20 +4,27 @@ gunicorn's own gevent worker closes its listener on SIGTERM, but tells the handl
 WebSockets nothing: they run until the master kills the process, and no `finally` of theirs ever
 runs. So this worker ends the calls itself, as soon as the signal comes.
 
-This is the one module that imports gevent.
+This and `gevent_threads.py` are the modules that import gevent.
 """
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import Any
 
 import gevent
 from gunicorn.workers.ggevent import GeventWorker
 
+import native_threads
+
 # gRPC waits for its completion queues in gevent's native threads, one for each connection with a
 # live stream; 10 are the default, and with nine such connections not even a host name is looked
 # up any more.
 HUB_THREADS = 64
+
+# 5 ms are Python's default: as much delay as records may cost the calls in all
+SWITCH_SECONDS = 0.001
 
 
 class MediaWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
@@ -29,7 +36,14 @@ class MediaWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         # before anything is patched.
         from grpc.experimental.gevent import init_gevent
 
+        from gevent_threads import GeventNativeThreads
+
         init_gevent()
+        native_threads.settle(GeventNativeThreads())
+        # psycopg would wait through gevent, which its native threads have nothing to do with
+        os.environ["PSYCOPG_WAIT_FUNC"] = "wait_c"
+        # A thread that wants the loop's turn back waits this long at most for one that computes
+        sys.setswitchinterval(SWITCH_SECONDS)
         gevent.get_hub().threadpool.maxsize = HUB_THREADS
         super().load_wsgi()
 

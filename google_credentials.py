@@ -44,6 +44,14 @@ def load_credentials(settings: Settings) -> Credentials | None:
     return _default_credentials(path)
 
 
+def key_credentials(text: str, variable: str) -> Credentials:
+    """The credentials of a service account's key, from an environment variable.
+
+    Raises `SettingsError`.
+    """
+    return _from_key(text, variable)
+
+
 def _kind_of(text: str) -> object:
     try:
         key = json.loads(text)

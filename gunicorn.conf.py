@@ -1,6 +1,7 @@
 """How gunicorn runs Tamlil; `Procfile` starts it as `gunicorn app:app`."""
 
 import os
+import secrets
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,10 @@ try:
 except SettingsError as fault:
     print(f"tamlil: {fault}", file=sys.stderr)
     sys.exit(2)
+
+if _settings.allow_unsigned and not _settings.secret_key:
+    # a token that one worker made is read by another
+    os.environ["SECRET_KEY"] = secrets.token_hex(32)
 
 worker_class = "gevent_worker.MediaWorker"
 bind = f"{_settings.host}:{_settings.port}"

@@ -20,10 +20,11 @@ from flask_sock import ConnectionClosed, Sock
 
 import twilio_messages
 from call_log import CallLog, logger
+from call_records import CallParties
 from call_tracks import CallTracks, TrackSession
 from errors import BadConversation, BadMessage, CallRefused, CallReplaced, Draining
 from media_socket import BinaryMessage, MediaSocket
-from registry import CallRegistry, LiveCall
+from registry import CallRegistry, LiveCall, Record
 from stream_admission import StreamAdmission
 from trust import Door
 from twilio_messages import Media, Start, Stop
@@ -40,8 +41,10 @@ BURST_FRAMES = 5
 HEAR_OUT_SECONDS = 1.0
 
 
-# A call's session for a track: of the call, its business, and the track if there are several
-OpenSession = Callable[[str, str, str], TrackSession]
+# A track's session, for the slot of its call; the track is "" if there is only one
+OpenSession = Callable[[LiveCall, str], TrackSession]
+# The record of a stream that has taken its slot
+BeginRecord = Callable[[LiveCall, CallParties], Record]
 MakeLog = Callable[[str, str], CallLog]
 
 
@@ -67,7 +70,8 @@ class MediaCall:
 
     `asked`: the business as the request names it, by where it does ("path", "query", "header").
     `admission` decides on it at the `start`, which must come within `start_seconds`.
-    `open_session(call_sid, tenant, track)` makes the session of a track.
+    `open_session(slot, track)` makes the session of a track, `begin_record(slot, parties)` what
+    notes the call from then on.
     """
 
     def __init__(
@@ -76,6 +80,7 @@ class MediaCall:
         registry: CallRegistry,
         admission: StreamAdmission,
         open_session: OpenSession,
+        begin_record: BeginRecord,
         make_log: MakeLog,
         asked: dict[str, str | None],
         *,
@@ -87,6 +92,7 @@ class MediaCall:
         self._registry = registry
         self._admission = admission
         self._open_session = open_session
+        self._begin_record = begin_record
         self._make_log = make_log
         self._asked = asked
         self._half_open = half_open or HalfOpen(1)
@@ -209,17 +215,18 @@ class MediaCall:
         twilio_messages.check_start(message)
         call_sid = message.start.call_sid
         self._log = self._make_log(call_sid, "-")  # whose it is, if it is refused
-        tenant, most = self._admission.admit(message, self._asked)
+        tenant, most, parties = self._admission.admit(message, self._asked)
         self._log = self._make_log(call_sid, tenant)
-        self._slot = self._registry.take_slot(
+        slot = self._slot = self._registry.take_slot(
             call_sid, tenant, hang_up=self._hang_up, log=self._log, tenant_calls=most
         )
+        slot.record = self._begin_record(slot, parties)
         self._known()
         self._log.connected()
         self._start = message
         self._stream_sids = (message.stream_sid or message.start.stream_sid, "")
         self._tracks = CallTracks(
-            message.start.tracks, lambda track: self._open_session(call_sid, tenant, track)
+            message.start.tracks, lambda track: self._open_session(slot, track)
         )
         self._registry.register_session(call_sid, self._tracks, tenant, slot=self._slot)
         early, self._early = self._early, []
@@ -276,6 +283,7 @@ def make_blueprint(
     door: Door,
     admission: StreamAdmission,
     open_session: OpenSession,
+    begin_record: BeginRecord,
     make_log: MakeLog,
     *,
     start_seconds: float = 10.0,
@@ -303,6 +311,7 @@ def make_blueprint(
             registry,
             admission,
             open_session,
+            begin_record,
             make_log,
             asked,
             half_open=half_open,

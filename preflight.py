@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 
+import record_setup
 from businesses import load_businesses
 from errors import SettingsError
 from google_credentials import load_credentials
@@ -23,6 +24,7 @@ def main() -> int:
         signature_of(settings)
         load_businesses(settings.businesses)
         load_credentials(settings)
+        record_setup.prepare(settings)
     except SettingsError as fault:
         print(f"tamlil: {fault}", file=sys.stderr)
         return 2

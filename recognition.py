@@ -12,6 +12,7 @@ from typing import Any
 
 from google.cloud.speech_v1.types import (
     RecognitionConfig,
+    SpeechContext,
     StreamingRecognitionConfig,
     StreamingRecognizeRequest,
 )
@@ -26,6 +27,8 @@ class Recognition:
     language: str = "iw-IL"
     model: str = DEFAULT_MODEL
     punctuation: bool = True
+    profanity_filter: bool = False
+    hints: tuple[str, ...] = ()  # phrases to be expected
 
     def config(self) -> RecognitionConfig:
         """Google's own config (google.cloud.speech.v1), for streams and plain calls."""
@@ -36,6 +39,8 @@ class Recognition:
             language_code=self.language,
             model=self.model,
             enable_automatic_punctuation=self.punctuation,
+            profanity_filter=self.profanity_filter,
+            speech_contexts=[SpeechContext(phrases=self.hints)] if self.hints else [],
         )
 
     def first_request(self) -> Any:

@@ -15,10 +15,11 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from call_log import CallLog, logger
 from errors import CallReplaced, Draining, OverCapacity
+from utterances import Final
 
 DEFAULT_TENANT = "default"
 
@@ -31,13 +32,33 @@ class Session(Protocol):
     def close(self) -> None: ...
 
 
+class Record(Protocol):
+    """A call's record: what was heard and said, and the end."""
+
+    def heard(self, delay_ms: int) -> None: ...
+
+    def said(self, track: str, final: Final) -> None: ...
+
+    def ended(self, code: int, reason: str, session: Any) -> None: ...
+
+
 class LiveCall:
     """One taken slot: a stream of a call, from before its session exists until its end.
 
-    `last_audio` (seconds, the registry's clock) is written by the handler at each read.
+    `last_audio` (seconds, the registry's clock) is written by the handler at each read. `record`
+    is told of the end, once the session is closed.
     """
 
-    __slots__ = ("_hang_up", "call_sid", "closing", "last_audio", "log", "session", "tenant_id")
+    __slots__ = (
+        "_hang_up",
+        "call_sid",
+        "closing",
+        "last_audio",
+        "log",
+        "record",
+        "session",
+        "tenant_id",
+    )
 
     def __init__(
         self, call_sid: str, tenant_id: str, hang_up: HangUp | None, log: CallLog, now: float
@@ -45,13 +66,14 @@ class LiveCall:
         self.call_sid = call_sid
         self.tenant_id = tenant_id
         self.session: Session | None = None
+        self.record: Record | None = None
         self.last_audio = now
         self.closing = False
         self.log = log
         self._hang_up = hang_up
 
     def finish(self, code: int, reason: str) -> None:
-        """Tell the socket, then the session. A failure of the one does not keep the other."""
+        """Tell the socket, then the session, then the record, whatever the one before does."""
         try:
             if self._hang_up is not None:
                 self._hang_up(code, reason)
@@ -62,6 +84,11 @@ class LiveCall:
                 self.session.close()
         except Exception:  # one call's failure to close is that call's alone
             self.log.crashed("STT")
+        try:
+            if self.record is not None:
+                self.record.ended(code, reason, self.session)
+        except Exception:  # as above
+            self.log.crashed("DB")
 
 
 class CallRegistry:

@@ -101,6 +101,15 @@ class Settings:
     start_seconds: float = _seconds("START_SECONDS", 10, 0.1, 60)
     max_half_open: int = _whole("MAX_HALF_OPEN", 50, 1, 10_000)
 
+    database_url: str = field(
+        default="sqlite:///tamlil.db",
+        repr=False,
+        metadata={"variable": "DATABASE_URL", "kind": str},
+    )
+    # 10 minutes of 50 calls with both sides talking, and room to spare
+    records_waiting: int = _whole("RECORDS_WAITING", 100_000, 100, 10_000_000)
+    worker_lease_seconds: float = _seconds("WORKER_LEASE_SECONDS", 30, 1, 3_600)
+
     log_transcripts: bool = field(
         default=True, metadata={"variable": "LOG_TRANSCRIPTS", "kind": bool}
     )

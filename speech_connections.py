@@ -26,6 +26,7 @@ from google.cloud.speech_v1.types import (
 )
 
 STREAMS_PER_CONNECTION = 90
+GLOBAL_HOST = "speech.googleapis.com"
 
 _OPTIONS = (
     # Without it, channels with the same arguments share one connection after all.
@@ -84,7 +85,8 @@ class SpeechConnection:
 class SpeechConnections:
     """The connections that are made with one set of credentials.
 
-    `credentials` None: to `emulator_host` ("host:port"), without TLS.
+    `credentials` None: to `emulator_host` ("host:port"), without TLS. `host`: Google's, for a
+    region of its own.
     """
 
     def __init__(
@@ -92,10 +94,12 @@ class SpeechConnections:
         credentials: Credentials | None,
         *,
         emulator_host: str = "",
+        host: str = GLOBAL_HOST,
         streams_per_connection: int = STREAMS_PER_CONNECTION,
     ) -> None:
         self._credentials = credentials
         self._emulator_host = emulator_host
+        self._host = host
         self._streams_per_connection = streams_per_connection
         self._lock = threading.Lock()
         self._connections: list[SpeechConnection] = []
@@ -146,6 +150,7 @@ class SpeechConnections:
             transport = SpeechGrpcTransport(channel=channel)
         else:
             transport = SpeechGrpcTransport(
+                host=self._host,
                 credentials=self._credentials,
                 # tokens are signed here instead of fetched one after the other
                 always_use_jwt_access=True,

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from businesses import DEFAULT_TENANT, Businesses
+from businesses import DEFAULT_TENANT, FindsBusinesses
+from call_records import CallParties
 from errors import BadConversation, BadToken
-from stream_tokens import StreamTokens
+from stream_tokens import StreamGrant, StreamTokens
 from twilio_messages import Start, is_identifier
 
 POLICY = 1008  # the close code for a stream that may not be (RFC 6455)
@@ -23,12 +24,13 @@ class Admitted(NamedTuple):
 
     tenant_id: str
     max_calls: int | None
+    parties: CallParties = CallParties()
 
 
 class StreamAdmission:
     """Decides on streams. `guarded`: what nobody signed is not believed."""
 
-    def __init__(self, businesses: Businesses, tokens: StreamTokens, *, guarded: bool) -> None:
+    def __init__(self, businesses: FindsBusinesses, tokens: StreamTokens, *, guarded: bool) -> None:
         self._businesses = businesses
         self._tokens = tokens
         self._guarded = guarded
@@ -41,14 +43,15 @@ class StreamAdmission:
         parameters = start.start.custom_parameters or {}
         path = asked.get("path") or None
         if token := parameters.get("token"):
-            return self._known(self._granted(str(token), start.start.call_sid, path))
+            grant = self._granted(str(token), start.start.call_sid, path)
+            return self._known(grant.tenant_id, grant.parties)
         if self._guarded:
             if path is None or self._businesses.of_id(path) is None:
                 raise BadConversation(POLICY, "neither a token nor a known business in the path")
-            return self._known(path)
-        return self._known(self._believed(asked, parameters.get("tenant")))
+            return self._known(path, _told(parameters))
+        return self._known(self._believed(asked, parameters.get("tenant")), _told(parameters))
 
-    def _granted(self, token: str, call_sid: str, path: str | None) -> str:
+    def _granted(self, token: str, call_sid: str, path: str | None) -> StreamGrant:
         try:
             grant = self._tokens.read(token)
         except BadToken as fault:
@@ -57,7 +60,7 @@ class StreamAdmission:
             raise BadConversation(POLICY, "the token is another call's")
         if path is not None and path != grant.tenant_id:
             raise BadConversation(POLICY, "the token is another business's")
-        return grant.tenant_id
+        return grant
 
     @staticmethod
     def _believed(asked: Mapping[str, str | None], parameter: object) -> str:
@@ -76,6 +79,12 @@ class StreamAdmission:
                 return str(tenant)
         return DEFAULT_TENANT
 
-    def _known(self, tenant_id: str) -> Admitted:
+    def _known(self, tenant_id: str, parties: CallParties) -> Admitted:
         business = self._businesses.of_id(tenant_id)
-        return Admitted(tenant_id, None if business is None else business.max_calls)
+        return Admitted(tenant_id, None if business is None else business.max_calls, parties)
+
+
+def _told(parameters: Mapping[str, object]) -> CallParties:
+    """Who calls whom, as a static TwiML may say in its parameters `from`, `to`, `direction`."""
+    given = {name: str(parameters.get(name) or "") for name in ("from", "to", "direction")}
+    return CallParties(given["from"], given["to"], given["direction"] or "inbound")

@@ -18,7 +18,7 @@ from flask import Flask
 from flask.cli import AppGroup, FlaskGroup
 from twilio.rest import Client
 
-from businesses import load_businesses
+from businesses import Businesses, load_businesses
 from errors import SettingsError, TwilioApiError
 from settings import Settings
 from twilio_checks import check_settings
@@ -118,7 +118,7 @@ def _connect(number: TwilioNumber, settings: Settings, yes: bool) -> None:
 
 def _warn_of_strangers(number: str, businesses: str) -> None:
     try:
-        known = load_businesses(businesses).of_number(number)
+        known = Businesses(load_businesses(businesses)).of_number(number)
     except SettingsError as fault:
         click.echo(f"  Mind: {fault}")
         return

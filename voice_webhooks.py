@@ -15,9 +15,9 @@ from urllib.parse import urlencode
 from flask import Blueprint, Response, request
 
 import voice_answers
-from businesses import Business, Businesses
+from businesses import Business, FindsBusinesses
 from call_log import logger, one_line
-from ended_calls import EndedCalls
+from call_records import CallParties
 from registry import CallRegistry
 from stream_tokens import StreamGrant, StreamTokens
 from trust import Door
@@ -35,15 +35,16 @@ OVER = frozenset(("completed", "busy", "failed", "no-answer", "canceled"))
 class VoiceWebhooks:
     """The answers to Twilio's questions.
 
-    `language` is that of the settings; `room_beside()`: whether another worker has room.
+    `language` is that of the settings; `tell_over(call_sid)` has every worker know that a call is
+    over; `room_beside()`: whether another worker has room.
     """
 
     def __init__(
         self,
-        businesses: Businesses,
+        businesses: FindsBusinesses,
         registry: CallRegistry,
         tokens: StreamTokens,
-        ended_calls: EndedCalls,
+        tell_over: Callable[[str], None],
         *,
         public_url: str,
         language: str,
@@ -53,7 +54,7 @@ class VoiceWebhooks:
         self._businesses = businesses
         self._registry = registry
         self._tokens = tokens
-        self._ended_calls = ended_calls
+        self._tell_over = tell_over
         self._public_url = public_url
         self._language = language
         self._room_beside = room_beside
@@ -61,6 +62,9 @@ class VoiceWebhooks:
 
     def voice(self) -> str:
         """`POST /voice`: take a call."""
+        if not self._businesses.is_read:
+            self._say("turned away", "-", "the database is away, no business is known yet")
+            return voice_answers.turn_away(Business(), self._language)
         business = self._businesses.of_number(request.form.get("To", ""))
         if business is None:
             self._say("no business", "-", one_line(request.form.get("To", ""))[:40])
@@ -88,7 +92,7 @@ class VoiceWebhooks:
         if event == "stream-error":
             self._say("stream error", "-", one_line(request.form.get("StreamError", ""))[:200])
         if is_identifier(call_sid) and request.form.get("CallStatus") in OVER:
-            self._ended_calls.tell(call_sid)
+            self._tell_over(call_sid)
             self._registry.end_call(call_sid, "Twilio says that the call is over")
         return ""
 
@@ -114,13 +118,20 @@ class VoiceWebhooks:
             stream_url="ws" + web.removeprefix("http") + "/media",
             next_url=f"{web}/voice/next?{follow}",
             status_url=f"{web}/status",
-            token=self._tokens.make(StreamGrant(call_sid, business.tenant_id)),
+            token=self._tokens.make(StreamGrant(call_sid, business.tenant_id, _parties())),
         )
 
     def _say(self, what: str, tenant_id: str, why: str) -> None:
         call_sid = request.form.get("CallSid", "")
         sid = call_sid if is_identifier(call_sid) else "-"
         logger.warning("[VOICE] %s: %s call=%s tenant=%s", what, why, sid, tenant_id)
+
+
+def _parties() -> CallParties:
+    """Who calls whom, as far as a stream's parameter has room for it."""
+    told = (request.form.get(name, "")[:40] for name in ("From", "To", "Direction"))
+    caller, called, direction = told
+    return CallParties(caller, called, direction or "inbound")
 
 
 def _number(text: str | None) -> int:

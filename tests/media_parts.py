@@ -27,14 +27,16 @@ from werkzeug.serving import make_server
 
 import call_log
 import media_ws_ai
-from businesses import load_businesses
+from businesses import Business, Businesses
 from call_log import CallLog
+from call_records import CallParties, StreamCounts
 from media_socket import MediaSocket
-from registry import CallRegistry
+from registry import CallRegistry, LiveCall
 from stream_admission import StreamAdmission
 from stream_tokens import StreamTokens
 from trust import Door
 from twilio_stream import StreamMessages
+from utterances import Final
 
 CALL, OTHER_CALL = "CA" + "1" * 32, "CA" + "2" * 32
 STREAM, OTHER_STREAM = "MZ" + "1" * 32, "MZ" + "2" * 32
@@ -70,12 +72,31 @@ class FakeSession:
     def wait_for_room(self, frames: int) -> bool:
         return True
 
+    def counts(self) -> StreamCounts:
+        return StreamCounts(frames=len(self.frames))
+
     def close(self) -> None:
         with self._change:
             self.closes += 1
             self._change.notify_all()
         if self._fails == "close":
             raise RuntimeError("this session does not close")
+
+
+class FakeRecord:
+    """Keeps how the stream ended."""
+
+    def __init__(self) -> None:
+        self.ends: list[tuple[int, str]] = []
+
+    def heard(self, delay_ms: int) -> None:
+        raise AssertionError("the sessions are made here, and hear nothing")
+
+    def said(self, track: str, final: Final) -> None:
+        raise AssertionError("as above")
+
+    def ended(self, code: int, reason: str, session: Any) -> None:
+        self.ends.append((code, reason))
 
 
 class Lines(logging.Handler):
@@ -107,6 +128,7 @@ class MediaService:
         self.sessions: list[FakeSession] = []
         self.opened: list[tuple[str, str]] = []  # what sessions were asked for: call, business
         self.tracks: list[str] = []  # and for which track
+        self.records: list[FakeRecord] = []
         self.ended = 0  # handlers that have come to their end, flask-sock's part included
         self.fails = ""
         self.may_open = threading.Event()
@@ -122,8 +144,11 @@ class MediaService:
             media_ws_ai.make_blueprint(
                 self.registry,
                 Door(None),
-                StreamAdmission(load_businesses(""), StreamTokens("a secret"), guarded=False),
+                StreamAdmission(
+                    Businesses([Business("default")]), StreamTokens("a secret"), guarded=False
+                ),
                 self._open_session,
+                self._begin_record,
                 CallLog,
             )
         )
@@ -164,9 +189,15 @@ class MediaService:
 
         return Kept
 
-    def _open_session(self, call_sid: str, tenant: str, track: str) -> FakeSession:
+    def _begin_record(self, slot: LiveCall, parties: CallParties) -> FakeRecord:
+        record = FakeRecord()
         with self._change:
-            self.opened.append((call_sid, tenant))
+            self.records.append(record)
+        return record
+
+    def _open_session(self, slot: LiveCall, track: str) -> FakeSession:
+        with self._change:
+            self.opened.append((slot.call_sid, slot.tenant_id))
             self.tracks.append(track)
             self._change.notify_all()
         assert self.may_open.wait(PATIENCE)

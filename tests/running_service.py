@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Self
 
 import psutil
+from databases import fresh_sqlite
 
 from local_stack import free_port
 
@@ -38,6 +39,8 @@ class RunningService:
     def __init__(self, command: tuple[str, ...] = gunicorn, **settings: object) -> None:
         self.port = free_port()
         self._command = [str(self.port) if word == "PORT" else word for word in command]
+        if "DATABASE_URL" not in settings:
+            settings["DATABASE_URL"] = self.database_url = fresh_sqlite()
         door = {} if "TWILIO_AUTH_TOKEN" in settings else {"ALLOW_UNSIGNED": 1}
         self._environment = service_environment(
             {"HOST": "127.0.0.1", "PORT": self.port, **door, **settings}

@@ -10,17 +10,20 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from databases import fresh_sqlite
 from flask import Flask
 from running_service import RunningService
 
 import call_log
 import media_ws_ai
 from app import Service, create_app
+from database import Engines, database_url
 from errors import SettingsError
 from frame_echo import numbered_frame
 from gcp_stt_stream import SessionLimits
 from recognition import Recognition
-from registry import CallRegistry
+from record_service import RecordService
+from registry import CallRegistry, LiveCall
 from relay_limits import RelayLimits
 from settings import Settings
 from shared_speech import MEBIBYTE, SharedSpeech
@@ -31,6 +34,7 @@ from twilio_calls import PlannedCall, play_calls
 
 def app_of(**settings: object) -> Flask:
     environ = {"SPEECH_EMULATOR_HOST": "127.0.0.1:1", "ALLOW_UNSIGNED": "1"}
+    environ["DATABASE_URL"] = fresh_sqlite()
     environ |= {name: str(value) for name, value in settings.items()}
     return create_app(Settings.from_env(environ))
 
@@ -89,7 +93,8 @@ def test_a_second_drain_counts_no_call_again(monkeypatch: pytest.MonkeyPatch) ->
             super().start()
 
     registry = CallRegistry(2, thread_class=Thread)
-    service = Service(Settings(), registry)
+    engines = Engines(database_url(fresh_sqlite()))
+    service = Service(Settings(), registry, RecordService(Settings(), engines, registry))
     registry.take_slot("CA1")
     monkeypatch.setattr(call_log.logger, "handlers", [handler])
     monkeypatch.setattr(call_log.logger, "level", logging.INFO)
@@ -116,18 +121,19 @@ Open = Callable[[str, str], Opened]
 @pytest.fixture
 def opener(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Open]:
     """Makes an application of settings, and gives what opens its sessions."""
-    opened: list[Callable[[str, str, str], Any]] = []
+    opened: list[Callable[[LiveCall, str], Any]] = []
     make_blueprint = media_ws_ai.make_blueprint
 
     def note(
-        registry: Any, door: Any, admission: Any, open_session: Any, make_log: Any, **limits: Any
+        registry: Any, door: Any, admission: Any, open_session: Any, *others: Any, **limits: Any
     ) -> Any:
         opened.append(open_session)
-        return make_blueprint(registry, door, admission, open_session, make_log, **limits)
+        return make_blueprint(registry, door, admission, open_session, *others, **limits)
 
     def opener(**settings: object) -> Open:
         app_of(**settings)
-        return lambda call, tenant: opened[-1](call, tenant, "")
+        registry = CallRegistry(10)
+        return lambda call, tenant: opened[-1](registry.take_slot(call, tenant), "")
 
     monkeypatch.setattr("app.StreamingSTTSession", Opened)
     monkeypatch.setattr(media_ws_ai, "make_blueprint", note)

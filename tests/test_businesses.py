@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import pytest
 
-from businesses import Business, load_businesses
+from businesses import Business, Businesses, load_businesses
 from errors import SettingsError
 
 TWO = """
 {"clinic": {"numbers": ["+97231234567", "+97231234568"], "language": "iw-IL", "max_calls": 40,
-            "model": "phone_call", "sentence": "Later, please."},
+            "model": "command_and_search", "sentence": "Later, please."},
  "garage": {"numbers": ["+97237654321"], "forward": "+972541234567", "when_full": "forward"}}
 """
+
+
+def businesses_of(text: str) -> Businesses:
+    return Businesses(load_businesses(text))
 
 
 @pytest.mark.parametrize("text", ["", "  \n"])
 def test_without_the_setting_there_is_one_business(text: str) -> None:
     """`default` takes the calls of every number, without a cap."""
-    businesses = load_businesses(text)
+    businesses = businesses_of(text)
     assert (
         businesses.of_number("+97231234567") == businesses.of_id("default") == Business("default")
     )
@@ -27,12 +31,12 @@ def test_without_the_setting_there_is_one_business(text: str) -> None:
 
 def test_each_business_is_found_by_its_numbers_and_its_id() -> None:
     """With all that the setting says of it."""
-    businesses = load_businesses(TWO)
+    businesses = businesses_of(TWO)
     clinic = Business(
         "clinic",
         ("+97231234567", "+97231234568"),
         language="iw-IL",
-        model="phone_call",
+        model="command_and_search",
         sentence="Later, please.",
         max_calls=40,
     )
@@ -44,11 +48,11 @@ def test_each_business_is_found_by_its_numbers_and_its_id() -> None:
 
 def test_an_unknown_number_is_nobodys_unless_there_is_a_default() -> None:
     """A forwarding number is not one at which the business is called."""
-    businesses = load_businesses(TWO)
+    businesses = businesses_of(TWO)
     assert businesses.of_number("+972541234567") is None
     assert businesses.of_number("+1") is businesses.of_number("") is None
     assert businesses.of_id("default") is businesses.of_id("") is None
-    named = load_businesses('{"default": {"language": "ar"}, "x": {"numbers": ["+97231234567"]}}')
+    named = businesses_of('{"default": {"language": "ar"}, "x": {"numbers": ["+97231234567"]}}')
     assert named.of_number("+1") == Business("default", language="ar")
     assert named.of_number("+97231234567") == named.of_id("x")
 

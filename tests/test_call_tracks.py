@@ -11,6 +11,7 @@ from front_door_parts import guarded_service, stream_token, upgrade_headers
 from media_parts import FRAMES, MediaService, about
 from websockets.sync.client import connect
 
+from call_records import StreamCounts
 from call_tracks import CallTracks, track_of
 from frame_echo import frames_said, numbered_frame
 from service_log import parse_line
@@ -45,6 +46,9 @@ class Session:
 
     def wait_for_room(self, frames: int) -> bool:
         return self.room
+
+    def counts(self) -> StreamCounts:
+        return StreamCounts(frames=len(self.taken), seconds=len(self.track))
 
     def close(self) -> None:
         if self.gate is not None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from databases import fresh_sqlite
 from running_service import PROJECT
 
 import app
@@ -107,7 +108,10 @@ def test_render_waits_until_the_calls_have_ended() -> None:
 def test_the_addresses_that_are_asked_exist() -> None:
     """Render's health check and the page that Heroku shows afterwards are the service's own."""
     settings = Settings(
-        speech_emulator_host="127.0.0.1:1", twilio_auth_token="a" * 32, secret_key="k" * 64
+        speech_emulator_host="127.0.0.1:1",
+        twilio_auth_token="a" * 32,
+        secret_key="k" * 64,
+        database_url=fresh_sqlite(),
     )
     service = app.create_app(settings)
     for path in (render()["healthCheckPath"], heroku()["success_url"]):

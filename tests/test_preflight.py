@@ -25,6 +25,7 @@ def isolated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("NO_GCE_CHECK", "true")
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("ALLOW_UNSIGNED", "1")
+    monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path}/tamlil.db")
 
 
 def test_right_settings_pass_in_silence(

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 from front_door_parts import SECRET_KEY, stream_token
 
-from businesses import load_businesses
+from businesses import Businesses, load_businesses
 from errors import BadConversation
 from stream_admission import Admitted, StreamAdmission
 from stream_tokens import StreamTokens
 from twilio_messages import Start, StartBody
 
 CALL, OTHER_CALL = "CA" + "1" * 32, "CA" + "2" * 32
-BUSINESSES = load_businesses('{"clinic": {"max_calls": 3}, "garage": {}}')
+BUSINESSES = Businesses(load_businesses('{"clinic": {"max_calls": 3}, "garage": {}}'))
 
 CLINIC, GARAGE = Admitted("clinic", 3), Admitted("garage", None)
 

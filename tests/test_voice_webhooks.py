@@ -6,7 +6,6 @@ import json
 import logging
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
-from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -25,8 +24,8 @@ from werkzeug.datastructures import MultiDict
 
 import call_log
 import spoken_texts
-from businesses import load_businesses
-from ended_calls import EndedCalls
+from businesses import Businesses, load_businesses
+from call_records import CallParties
 from registry import CallRegistry
 from stream_tokens import StreamGrant, StreamTokens
 from trust import Door
@@ -60,15 +59,15 @@ class Session:
 class Webhooks:
     """The webhooks of a guarded service with room for 4 calls, and Twilio's side of them."""
 
-    def __init__(self, directory: Path, public_url: str, **businesses: object) -> None:
+    def __init__(self, public_url: str, **businesses: object) -> None:
         self.now = 1_000_000.0
         self.registry = CallRegistry(4)
-        self.directory = directory
+        self.over: list[str] = []  # calls of which all workers are told
         webhooks = VoiceWebhooks(
-            load_businesses(json.dumps(BUSINESSES | businesses)),
+            Businesses(load_businesses(json.dumps(BUSINESSES | businesses))),
             self.registry,
             StreamTokens(SECRET_KEY),
-            EndedCalls(lambda call_sid: None, directory),
+            self.over.append,
             public_url=public_url,
             language="en-US",
             clock=lambda: self.now,
@@ -101,8 +100,8 @@ class Webhooks:
 
 
 @pytest.fixture
-def webhooks(tmp_path: Path) -> Webhooks:
-    return Webhooks(tmp_path, PUBLIC_URL)
+def webhooks() -> Webhooks:
+    return Webhooks(PUBLIC_URL)
 
 
 @pytest.fixture
@@ -136,7 +135,9 @@ def test_an_answered_call_gets_its_stream_and_its_token(webhooks: Webhooks) -> N
     assert connect[0].attrib["statusCallback"] == f"{PUBLIC_URL}/status"
     told = parameters(twiml)
     assert told["tenant"] == "clinic"
-    assert StreamTokens(SECRET_KEY).read(told["token"]) == StreamGrant(CALL, "clinic")
+    assert StreamTokens(SECRET_KEY).read(told["token"]) == StreamGrant(
+        CALL, "clinic", CallParties("+15005550006", CLINIC)
+    )
 
 
 def test_a_forwarding_business_is_put_through(webhooks: Webhooks) -> None:
@@ -144,12 +145,14 @@ def test_a_forwarding_business_is_put_through(webhooks: Webhooks) -> None:
     twiml = webhooks.voice(GARAGE)
     assert verbs(twiml) == ["Start", "Dial"]
     token = parameters(twiml)["token"]
-    assert StreamTokens(SECRET_KEY).read(token) == StreamGrant(CALL, "garage")
+    assert StreamTokens(SECRET_KEY).read(token) == StreamGrant(
+        CALL, "garage", CallParties("+15005550006", GARAGE)
+    )
 
 
-def test_without_a_public_url_the_requests_own_host_is_told(tmp_path: Path) -> None:
+def test_without_a_public_url_the_requests_own_host_is_told() -> None:
     """For a laptop behind a tunnel; plain HTTP has a plain stream."""
-    twiml = Webhooks(tmp_path, "").post("/voice", web="http://localhost", To=CLINIC)
+    twiml = Webhooks("").post("/voice", web="http://localhost", To=CLINIC)
     connect = ET.fromstring(twiml)[0]
     assert connect.attrib["action"].startswith("http://localhost/voice/next?")
     assert connect[0].attrib["url"] == "ws://localhost/media"
@@ -167,9 +170,9 @@ def test_an_unknown_number_is_nobodys(
     assert "\n" not in line
 
 
-def test_an_unknown_number_is_the_defaults_if_there_is_one(tmp_path: Path) -> None:
+def test_an_unknown_number_is_the_defaults_if_there_is_one() -> None:
     """Named numbers stay with their businesses."""
-    webhooks = Webhooks(tmp_path, PUBLIC_URL, default={})
+    webhooks = Webhooks(PUBLIC_URL, default={})
     assert parameters(webhooks.voice("+15005559999"))["tenant"] == "default"
     assert parameters(webhooks.voice(CLINIC))["tenant"] == "clinic"
 
@@ -242,7 +245,11 @@ def test_a_stream_that_ends_is_opened_again_three_times(
         assert verbs(twiml) == ["Pause", "Connect"][again == 0 :]
         assert parameters(twiml)["tenant"] == "clinic"
         tokens.add(parameters(twiml)["token"])
-    assert all(StreamTokens(SECRET_KEY).read(t) == StreamGrant(CALL, "clinic") for t in tokens)
+    assert all(
+        StreamTokens(SECRET_KEY).read(t)
+        == StreamGrant(CALL, "clinic", CallParties("+15005550006", CLINIC))
+        for t in tokens
+    )
     assert spoken(webhooks.next(twiml)) == spoken_texts.when_full("en").text
     [line] = log.messages
     assert line == f"[VOICE] turned away: 4 streams in a row ended call={CALL} tenant=clinic"
@@ -317,7 +324,7 @@ def test_a_changed_query_is_not_twilios(webhooks: Webhooks) -> None:
 
 
 def test_a_status_that_says_over_closes_the_call_here(webhooks: Webhooks) -> None:
-    """Once, with its slot; the other workers are told by a file."""
+    """Once, with its slot; the other workers are told."""
     session = Session()
     for status in ("ringing", "in-progress", "completed", "completed"):
         if status == "ringing":
@@ -327,15 +334,14 @@ def test_a_status_that_says_over_closes_the_call_here(webhooks: Webhooks) -> Non
         webhooks.post("/status", CallStatus=status)
     assert session.closes == 1
     assert webhooks.registry.live == 1
-    assert [path.name for path in webhooks.directory.iterdir()] == [CALL]
+    assert set(webhooks.over) == {CALL}
 
 
 @pytest.mark.parametrize("call_sid", ["../../etc/x", "..", "", "a/b", "x" * 65])
-def test_a_call_id_is_never_a_path(webhooks: Webhooks, call_sid: str, tmp_path: Path) -> None:
-    """What is no id is nobody's, and no file."""
-    before = sorted(tmp_path.parent.rglob("*"))
+def test_what_is_no_call_is_told_to_nobody(webhooks: Webhooks, call_sid: str) -> None:
+    """An id that Twilio would never make is not passed on."""
     webhooks.post("/status", CallSid=call_sid, CallStatus="completed")
-    assert sorted(tmp_path.parent.rglob("*")) == before
+    assert webhooks.over == []
 
 
 def test_a_streams_error_is_logged_with_twilios_code(

@@ -1,0 +1,109 @@
+"""Every way to a business's records: one function an entity, which loads by business or raises.
+
+Nothing else makes a query that reads what belongs to businesses (but the writers of live calls,
+which go by the registry's slot). Who asks is a business, known by its API key or named by whoever
+runs the service's commands; what is not its own is `NotFound`, as if it were not there.
+
+All of them use `db.session`, within an application's context.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import Select, select
+
+from database import db
+from errors import NotFound
+from models import ApiKey, Call, Event, Lead, Tenant, TenantNumber, Usage, Utterance, Webhook
+
+
+def load_tenant(tenant_id: str) -> Tenant:
+    """The business itself. Raises `NotFound`."""
+    tenant = db.session.get(Tenant, tenant_id)
+    if tenant is None:
+        raise NotFound(f"there is no business {tenant_id[:64]!r}")
+    return tenant
+
+
+def load_number(tenant_id: str, number: str) -> TenantNumber:
+    """A phone number of this business. Raises `NotFound`."""
+    found = db.session.scalar(
+        select(TenantNumber).where(
+            TenantNumber.tenant_id == tenant_id, TenantNumber.number == number
+        )
+    )
+    if found is None:
+        raise NotFound(f"{tenant_id} has no number {number[:40]!r}")
+    return found
+
+
+def load_key(tenant_id: str, key_id: str) -> ApiKey:
+    """An API key of this business, revoked or not. Raises `NotFound`."""
+    found = db.session.scalar(
+        select(ApiKey).where(ApiKey.tenant_id == tenant_id, ApiKey.id == key_id)
+    )
+    if found is None:
+        raise NotFound(f"{tenant_id} has no key {key_id[:40]!r}")
+    return found
+
+
+def load_call(tenant_id: str, call_sid: str) -> Call:
+    """A call of this business. Raises `NotFound`."""
+    found = db.session.scalar(
+        select(Call).where(Call.tenant_id == tenant_id, Call.call_sid == call_sid)
+    )
+    if found is None:
+        raise NotFound(f"there is no call {call_sid[:64]!r}")
+    return found
+
+
+def load_lead(tenant_id: str, number: str) -> Lead:
+    """A lead of this business, by its number. Raises `NotFound`."""
+    found = db.session.scalar(
+        select(Lead).where(Lead.tenant_id == tenant_id, Lead.number == number)
+    )
+    if found is None:
+        raise NotFound(f"there is no lead {number[:40]!r}")
+    return found
+
+
+def load_webhook(tenant_id: str) -> Webhook:
+    """The webhook of this business. Raises `NotFound`."""
+    found = db.session.get(Webhook, tenant_id)
+    if found is None:
+        raise NotFound(f"{tenant_id} has no webhook")
+    return found
+
+
+def numbers_of(tenant_id: str) -> Select[tuple[TenantNumber]]:
+    """The phone numbers of this business."""
+    return select(TenantNumber).where(TenantNumber.tenant_id == tenant_id)
+
+
+def keys_of(tenant_id: str) -> Select[tuple[ApiKey]]:
+    """Its API keys, the revoked ones too."""
+    return select(ApiKey).where(ApiKey.tenant_id == tenant_id)
+
+
+def calls_of(tenant_id: str) -> Select[tuple[Call]]:
+    """Its calls."""
+    return select(Call).where(Call.tenant_id == tenant_id)
+
+
+def utterances_of(tenant_id: str) -> Select[tuple[Utterance]]:
+    """What was said on its calls."""
+    return select(Utterance).where(Utterance.tenant_id == tenant_id)
+
+
+def leads_of(tenant_id: str) -> Select[tuple[Lead]]:
+    """Its leads."""
+    return select(Lead).where(Lead.tenant_id == tenant_id)
+
+
+def usage_of(tenant_id: str) -> Select[tuple[Usage]]:
+    """Its usage, a row a month."""
+    return select(Usage).where(Usage.tenant_id == tenant_id)
+
+
+def events_of(tenant_id: str) -> Select[tuple[Event]]:
+    """Its events, delivered or not."""
+    return select(Event).where(Event.tenant_id == tenant_id)

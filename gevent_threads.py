@@ -1,0 +1,47 @@
+"""Native threads beside gevent's loop, for `native_threads`; imported by the worker alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import gevent
+from gevent.monkey import get_original
+from gevent.threadpool import ThreadPool
+
+from native_threads import Lock, NativeThreads
+
+Result = TypeVar("Result")
+
+# How many requests for records are answered at a time; calls need none of them
+POOL_THREADS = 4
+
+_start_new_thread = get_original("_thread", "start_new_thread")
+_allocate_lock = get_original("_thread", "allocate_lock")
+_get_ident = get_original("_thread", "get_ident")
+
+
+class GeventNativeThreads(NativeThreads):
+    """Threads where `threading.Thread` is a greenlet. Made after the fork, in the loop's thread."""
+
+    def __init__(self) -> None:
+        self._loop = gevent.get_hub().loop
+        self._pool = ThreadPool(POOL_THREADS)
+
+    def start(self, run: Callable[[], object], name: str) -> None:
+        _start_new_thread(run, ())
+
+    def call(self, function: Callable[..., Result], *arguments: Any) -> Result:
+        result: Result = self._pool.apply(function, arguments)
+        return result
+
+    def tell(self, function: Callable[..., object], *arguments: Any) -> None:
+        # in a greenlet: the loop itself must not wait for anything
+        self._loop.run_callback_threadsafe(gevent.spawn, function, *arguments)
+
+    def lock(self) -> Lock:
+        lock: Lock = _allocate_lock()
+        return lock
+
+    def place(self) -> object:
+        return _get_ident()

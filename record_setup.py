@@ -1,0 +1,61 @@
+"""Makes a database ready for the service: its tables as they are now, and its first businesses.
+
+Run by whoever starts the service (`preflight.py`, `flask run`, `flask tenant`), never by a worker.
+Migrations that are done already cost one look. An empty database begins with the businesses of the
+setting `BUSINESSES`; from then on `flask tenant` changes them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import flask_migrate
+from flask import Flask
+from sqlalchemy import func, select
+from sqlalchemy.exc import OperationalError
+
+import models
+from businesses import load_businesses
+from database import attach, database_url, db, writes
+from errors import SettingsError
+from settings import Settings
+from tenant_directory import add_business
+
+MIGRATIONS = Path(__file__).with_name("migrations")
+
+
+def database_app(settings: Settings) -> Flask:
+    """An application with the database, `flask db` and nothing else. Raises `SettingsError`."""
+    app = Flask("tamlil")
+    attach(app, database_url(settings.database_url))
+    add_migrations(app)
+    return app
+
+
+def add_migrations(app: Flask) -> None:
+    """Give `app` the commands `flask db`, with the migrations of this project."""
+    flask_migrate.Migrate(app, db, directory=str(MIGRATIONS))
+
+
+def prepare(settings: Settings) -> None:
+    """Bring the tables up to date, and put the first businesses in.
+
+    Raises `SettingsError` in one line if the database cannot be reached or used.
+    """
+    app = database_app(settings)
+    first = load_businesses(settings.businesses)
+    with app.app_context():
+        try:
+            flask_migrate.upgrade()
+            writes()
+            if not db.session.scalar(select(func.count()).select_from(models.Tenant)):
+                for business in first:
+                    add_business(db.session(), business)
+            db.session.commit()
+        except OperationalError as fault:
+            told = " ".join(str(fault.orig).split())[:200]
+            raise SettingsError(f"DATABASE_URL: the database cannot be used: {told}") from None
+        finally:
+            db.session.remove()
+            db.engine.dispose()
+            app.extensions["tamlil_engines"].dispose()

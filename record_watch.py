@@ -1,0 +1,181 @@
+"""Looks after the records in the background, in a native thread of its own.
+
+It reads businesses that were changed, tells this worker of calls that are over elsewhere, notes
+that the worker lives, ends the calls of workers that do not, and deletes what is old enough. While
+the database is away nothing of that can be done, and nothing of it is needed for a live call.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy.exc import SQLAlchemyError
+
+import lost_calls
+import native_threads
+import retention
+from call_log import logger, one_line, worth_saying
+from database import Engines, now
+from native_threads import Bell, NativeThreads
+from tenant_directory import TenantDirectory
+
+_LOOK_SECONDS = 0.5
+_CALLS_SECONDS = 1.0
+_PURGE_SECONDS = 3600.0
+# Clocks of machines differ, and a look may be late
+_OVERLAP = timedelta(seconds=60)
+# After the database was away, other workers are as late as this one with their notes
+_LEASES_AFTER_A_FAULT = 2
+_AWAY_SECONDS = 2.0
+
+
+@dataclass(slots=True)
+class _Duty:
+    """What is done every so many seconds; `due` on the watch's clock."""
+
+    run: Callable[[], None]
+    every: float
+    due: float = 0.0
+
+
+class RecordWatch:
+    """The watch of the worker `worker_id`.
+
+    `end_call(call_sid, reason)` ends a call of this process, if it has it. A worker that was not
+    seen for `lease_seconds` counts as dead. `clock` is monotonic, `now` tells the moment.
+    """
+
+    def __init__(
+        self,
+        engines: Engines,
+        directory: TenantDirectory,
+        worker_id: str,
+        end_call: Callable[[str, str], None],
+        *,
+        lease_seconds: float = 30.0,
+        native: NativeThreads | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], datetime] = now,
+    ) -> None:
+        self._engines = engines
+        self._directory = directory
+        self._worker_id = worker_id
+        self._end_call = end_call
+        self._lease_seconds = lease_seconds
+        self._native = native or native_threads.here()
+        self._clock = clock
+        self._now = now
+        self._stop = Bell(self._native)
+        self._over = Bell(self._native)
+        self._started = self._stopping = False
+        self._told: set[str] = set()
+        self._trust_notes_at = float("-inf")  # then other workers have had time for their notes
+        self._failures = 0
+        self._purged: int | None = None  # old records, by the purge that is under way
+        self._purge_duty = _Duty(self._purge, _PURGE_SECONDS)
+        self._duties = (
+            _Duty(self._look_for_changes, _LOOK_SECONDS),
+            _Duty(self._note_alive, lease_seconds / 3),
+            _Duty(self._look_for_ended, _CALLS_SECONDS),
+            _Duty(self._close_calls, lease_seconds / 3),
+            self._purge_duty,
+        )
+
+    def start(self) -> None:
+        """Begin; once, after any fork."""
+        self._started = True
+        self._native.start(self._run, "record-watch")
+
+    def stop(self, seconds: float = 3.0) -> None:
+        """End the thread, and note that the worker has ended in order."""
+        if self._started and not self._stopping:
+            self._stopping = True
+            self._stop.ring()
+            self._native.call(self._over.wait, seconds)
+
+    # The watch's thread
+
+    def _run(self) -> None:
+        while not self._stopping:
+            pause = self.turn()
+            self._stop.wait(pause)
+        with contextlib.suppress(SQLAlchemyError), self._engines.writing() as session:
+            lost_calls.note_end(session, self._worker_id)  # else its note grows old by itself
+        self._over.ring()
+
+    def turn(self) -> float:
+        """Do what is due; returns for how many seconds nothing is."""
+        for duty in self._duties:
+            at = self._clock()
+            if duty.due > at or self._stopping:
+                continue
+            duty.due = at + duty.every
+            try:
+                duty.run()
+            except Exception as error:  # the database's, mostly; the next turn comes all the same
+                return self._failed(error)
+        if self._failures:
+            self._native.tell(logger.info, "[DB] back: records are looked after again")
+            self._failures = 0
+        return max(0.01, min(duty.due for duty in self._duties) - self._clock())
+
+    def _failed(self, error: Exception) -> float:
+        self._failures += 1
+        self._trust_notes_at = self._clock() + _LEASES_AFTER_A_FAULT * self._lease_seconds
+        for duty in self._duties:
+            duty.due = 0.0
+        if worth_saying(self._failures):
+            cause = getattr(error, "orig", None) or error
+            told = one_line(f"{type(cause).__name__}: {cause}")[:200]
+            self._native.tell(
+                logger.error, "[DB] away: %s, tried again count=%d", told, self._failures
+            )
+        return _AWAY_SECONDS
+
+    def _look_for_changes(self) -> None:
+        self._directory.look(self._engines)
+
+    def _note_alive(self) -> None:
+        with self._engines.writing() as session:
+            lost_calls.note_alive(session, self._worker_id, self._now())
+
+    def _look_for_ended(self) -> None:
+        with self._engines.reading() as session:
+            over = set(lost_calls.told_over(session, self._now() - _OVERLAP))
+            taken = lost_calls.taken_over(session, self._worker_id)
+        for call_sid in over - self._told:
+            self._native.tell(self._end_call, call_sid, "Twilio says that the call is over")
+        self._told = over
+        for call_sid in taken:
+            self._native.tell(self._end_call, call_sid, "replaced by a newer stream of this call")
+
+    def _close_calls(self) -> None:
+        if self._clock() < self._trust_notes_at:
+            return
+        at = self._now()
+        with self._engines.writing() as session:
+            lost = lost_calls.close_lost(session, at - timedelta(seconds=self._lease_seconds), at)
+            lost_calls.close_broken(session, at)
+        if lost:
+            self._native.tell(logger.warning, "[DB] %d calls of a dead worker closed as lost", lost)
+
+    def _purge(self) -> None:
+        """A part of the day's purge, if it falls to this worker; its notes are not to be late."""
+        if self._purged is None:
+            with self._engines.writing() as session:
+                if not retention.claim_purge(session, self._now()):
+                    return
+            self._purged = 0
+        with self._engines.writing() as session:
+            some = retention.purge_some(session, self._now())
+        self._purged += some
+        if some:
+            self._purge_duty.due = self._clock()
+            return
+        if self._purged:
+            self._native.tell(logger.info, "[DB] purged: %d old records deleted", self._purged)
+        self._purged = None
