@@ -74,36 +74,36 @@ def load_webhook(tenant_id: str) -> Webhook:
     return found
 
 
-def numbers_of(tenant_id: str) -> Select[tuple[TenantNumber]]:
+def numbers_of(tenant_id: str) -> Select[TenantNumber]:
     """The phone numbers of this business."""
     return select(TenantNumber).where(TenantNumber.tenant_id == tenant_id)
 
 
-def keys_of(tenant_id: str) -> Select[tuple[ApiKey]]:
+def keys_of(tenant_id: str) -> Select[ApiKey]:
     """Its API keys, the revoked ones too."""
     return select(ApiKey).where(ApiKey.tenant_id == tenant_id)
 
 
-def calls_of(tenant_id: str) -> Select[tuple[Call]]:
+def calls_of(tenant_id: str) -> Select[Call]:
     """Its calls."""
     return select(Call).where(Call.tenant_id == tenant_id)
 
 
-def utterances_of(tenant_id: str) -> Select[tuple[Utterance]]:
+def utterances_of(tenant_id: str) -> Select[Utterance]:
     """What was said on its calls."""
     return select(Utterance).where(Utterance.tenant_id == tenant_id)
 
 
-def leads_of(tenant_id: str) -> Select[tuple[Lead]]:
+def leads_of(tenant_id: str) -> Select[Lead]:
     """Its leads."""
     return select(Lead).where(Lead.tenant_id == tenant_id)
 
 
-def usage_of(tenant_id: str) -> Select[tuple[Usage]]:
+def usage_of(tenant_id: str) -> Select[Usage]:
     """Its usage, a row a month."""
     return select(Usage).where(Usage.tenant_id == tenant_id)
 
 
-def events_of(tenant_id: str) -> Select[tuple[Event]]:
+def events_of(tenant_id: str) -> Select[Event]:
     """Its events, delivered or not."""
     return select(Event).where(Event.tenant_id == tenant_id)

@@ -8,12 +8,18 @@ Moments are UTC; times within a call are milliseconds of its own clock.
 from __future__ import annotations
 
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from sqlalchemy import BigInteger, ForeignKey, Index, Integer, String, Text, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.types import JSON
 
-from database import UtcDateTime, db, now
+from database import Base, UtcDateTime, db, now
+
+if TYPE_CHECKING:
+    Model = Base
+else:  # made when the program runs, so that the type checker cannot know it
+    Model = db.Model
 
 # SQLite counts rows by itself only in an INTEGER
 Serial = BigInteger().with_variant(Integer, "sqlite")
@@ -26,7 +32,7 @@ def _of_tenant(*, primary_key: bool = False) -> Mapped[str]:
     )
 
 
-class Tenant(db.Model):  # type: ignore[name-defined, misc]  # flask-sqlalchemy's base is made at run time
+class Tenant(Model):
     """A business, and how its calls are taken; None is what the settings say."""
 
     __tablename__ = "tenants"
@@ -51,7 +57,7 @@ class Tenant(db.Model):  # type: ignore[name-defined, misc]  # flask-sqlalchemy'
     created_at: Mapped[datetime] = mapped_column(Moment, default=now)
 
 
-class TenantNumber(db.Model):  # type: ignore[name-defined, misc]  # as above
+class TenantNumber(Model):
     """A phone number (E.164) that belongs to one business and no other."""
 
     __tablename__ = "tenant_numbers"
@@ -63,7 +69,7 @@ class TenantNumber(db.Model):  # type: ignore[name-defined, misc]  # as above
     __table_args__ = (Index("ix_tenant_numbers_tenant", "tenant_id"),)
 
 
-class ApiKey(db.Model):  # type: ignore[name-defined, misc]  # as above
+class ApiKey(Model):
     """A key to a business's records; of the secret itself only a hash is kept."""
 
     __tablename__ = "api_keys"
@@ -78,7 +84,7 @@ class ApiKey(db.Model):  # type: ignore[name-defined, misc]  # as above
     __table_args__ = (Index("ix_api_keys_tenant", "tenant_id"),)
 
 
-class Call(db.Model):  # type: ignore[name-defined, misc]  # as above
+class Call(Model):
     """A phone call, over all of its streams.
 
     `ended_at` is None while the call lives. A stream that broke leaves `resume_by`: the moment at
@@ -128,7 +134,7 @@ class Call(db.Model):  # type: ignore[name-defined, misc]  # as above
         return self.delay_sum_ms // self.results if self.results else None
 
 
-class CallStream(db.Model):  # type: ignore[name-defined, misc]  # as above
+class CallStream(Model):
     """One media stream of a call. `lost`: its worker died, and ended it no more."""
 
     __tablename__ = "call_streams"
@@ -152,7 +158,7 @@ class CallStream(db.Model):  # type: ignore[name-defined, misc]  # as above
     )
 
 
-class Utterance(db.Model):  # type: ignore[name-defined, misc]  # as above
+class Utterance(Model):
     """A final result, as it was said."""
 
     __tablename__ = "utterances"
@@ -175,7 +181,7 @@ class Utterance(db.Model):  # type: ignore[name-defined, misc]  # as above
     )
 
 
-class Lead(db.Model):  # type: ignore[name-defined, misc]  # as above
+class Lead(Model):
     """Somebody who called a business, by number."""
 
     __tablename__ = "leads"
@@ -195,7 +201,7 @@ class Lead(db.Model):  # type: ignore[name-defined, misc]  # as above
     )
 
 
-class Usage(db.Model):  # type: ignore[name-defined, misc]  # as above
+class Usage(Model):
     """What a business used in a month of its own time zone; it outlives the calls."""
 
     __tablename__ = "usage"
@@ -207,7 +213,7 @@ class Usage(db.Model):  # type: ignore[name-defined, misc]  # as above
     google_seconds: Mapped[float] = mapped_column(default=0.0)
 
 
-class Webhook(db.Model):  # type: ignore[name-defined, misc]  # as above
+class Webhook(Model):
     """Where the events of a business are sent."""
 
     __tablename__ = "webhooks"
@@ -217,7 +223,7 @@ class Webhook(db.Model):  # type: ignore[name-defined, misc]  # as above
     created_at: Mapped[datetime] = mapped_column(Moment, default=now)
 
 
-class WebhookSecret(db.Model):  # type: ignore[name-defined, misc]  # as above
+class WebhookSecret(Model):
     """A secret with which a business's events are signed; several while one is rotated."""
 
     __tablename__ = "webhook_secrets"
@@ -230,7 +236,7 @@ class WebhookSecret(db.Model):  # type: ignore[name-defined, misc]  # as above
     __table_args__ = (Index("ix_webhook_secrets_tenant", "tenant_id"),)
 
 
-class Event(db.Model):  # type: ignore[name-defined, misc]  # as above
+class Event(Model):
     """An event on its way out to a business. Those of a call go in the order of their ids."""
 
     __tablename__ = "events"
@@ -262,7 +268,7 @@ class Event(db.Model):  # type: ignore[name-defined, misc]  # as above
     )
 
 
-class Worker(db.Model):  # type: ignore[name-defined, misc]  # as above
+class Worker(Model):
     """A process that takes calls; one that is not seen any more is dead, and its calls are lost."""
 
     __tablename__ = "workers"
@@ -271,7 +277,7 @@ class Worker(db.Model):  # type: ignore[name-defined, misc]  # as above
     seen_at: Mapped[datetime] = mapped_column(Moment)
 
 
-class EndedCall(db.Model):  # type: ignore[name-defined, misc]  # as above
+class EndedCall(Model):
     """Twilio says that a call is over: for the worker that holds its socket."""
 
     __tablename__ = "ended_calls"
@@ -280,7 +286,7 @@ class EndedCall(db.Model):  # type: ignore[name-defined, misc]  # as above
     at: Mapped[datetime] = mapped_column(Moment, index=True)
 
 
-class ServiceState(db.Model):  # type: ignore[name-defined, misc]  # as above
+class ServiceState(Model):
     """What all workers share. One row. `version` counts the changes of businesses."""
 
     __tablename__ = "service_state"
