@@ -11,6 +11,7 @@ import os
 import signal
 from concurrent.futures import Future, ThreadPoolExecutor
 
+import pytest
 from running_service import RunningService
 from switched_port import SwitchedPort
 
@@ -20,14 +21,13 @@ from service_log import parse_line
 from speech_server_thread import SpeechServerThread
 from twilio_placed_call import PlacedCall, place_call
 
-CALLS = 20
+MANY = pytest.mark.parametrize("count", [8, pytest.param(20, marks=pytest.mark.soak)])
 FRAMES = 450  # 9 s
 # 0.3 s to a server that is there, and 1.3 s to workers that have to start; beside other tests
 # a start takes longer
 MOST_UNSENT_SECONDS = 3.0
 MOST_UNSENT_SECONDS_OF_A_START = 6.0
 SETTINGS = {
-    "WEB_CONCURRENCY": 2,
     "ALLOW_UNSIGNED": 0,
     "TWILIO_AUTH_TOKEN": "secret",
     "SECRET_KEY": "k" * 32,
@@ -39,18 +39,23 @@ def echoing_google() -> SpeechServerThread:
     return SpeechServerThread(FrameEcho(EchoAnswers(final_every=20, interim_every=0)))
 
 
-def service_at(google: SpeechServerThread) -> RunningService:
-    return RunningService(RunningService.gunicorn, SPEECH_EMULATOR_HOST=google.address, **SETTINGS)
+def service_at(google: SpeechServerThread, workers: int) -> RunningService:
+    return RunningService(
+        RunningService.gunicorn,
+        SPEECH_EMULATOR_HOST=google.address,
+        WEB_CONCURRENCY=workers,
+        **SETTINGS,
+    )
 
 
-async def place(port: int) -> list[PlacedCallReport]:
+async def place(port: int, count: int) -> list[PlacedCallReport]:
     calls = [
         PlacedCall(
             "+97231234567",
             tracks={"inbound": [numbered_frame(n, seq) for seq in range(FRAMES)]},
             call_sid=f"CA{n:032x}",
         )
-        for n in range(CALLS)
+        for n in range(count)
     ]
     return await asyncio.gather(
         *(
@@ -65,8 +70,8 @@ async def place(port: int) -> list[PlacedCallReport]:
     )
 
 
-def wait_until_they_talk(service: RunningService) -> None:
-    service.wait_for(lambda lines: sum("🟢" in line for line in lines) >= 4 * CALLS)
+def wait_until_they_talk(service: RunningService, count: int) -> None:
+    service.wait_for(lambda lines: sum("🟢" in line for line in lines) >= 4 * count)
 
 
 def wait_until_closed(service: RunningService, streams: int) -> None:
@@ -90,35 +95,39 @@ def check_calls(reports: list[PlacedCallReport], *services: RunningService, unse
         assert heard[-1] == FRAMES - 1
 
 
-def test_calls_go_on_while_the_workers_are_replaced() -> None:
-    """SIGHUP, as `heroku restart` or a change of settings by hand: 20 answered calls go on."""
+@MANY
+def test_calls_go_on_while_the_workers_are_replaced(count: int) -> None:
+    """SIGHUP, as `heroku restart` or a change of settings by hand: answered calls go on."""
     with (
         echoing_google() as google,
-        service_at(google) as service,
+        service_at(google, 2) as service,
         ThreadPoolExecutor(1) as pool,
     ):
-        placing = pool.submit(asyncio.run, place(service.port))
-        wait_until_they_talk(service)
+        placing = pool.submit(asyncio.run, place(service.port, count))
+        wait_until_they_talk(service, count)
         os.kill(service.process.pid, signal.SIGHUP)
         reports = placing.result(60)
-        wait_until_closed(service, 2 * CALLS)
+        wait_until_closed(service, 2 * count)
     check_calls(reports, service, unsent=MOST_UNSENT_SECONDS_OF_A_START)
 
 
-def test_calls_go_on_when_a_new_server_takes_over() -> None:
-    """SIGTERM once the new server is there, as Render and Heroku deploy: 20 calls go on."""
+@MANY
+def test_calls_go_on_when_a_new_server_takes_over(count: int) -> None:
+    """SIGTERM once the new server is there, as Render and Heroku deploy: calls go on."""
     with (
         echoing_google() as google,
-        service_at(google) as old,
-        service_at(google) as new,
+        service_at(google, 1) as old,
+        service_at(google, 1) as new,
         SwitchedPort(old.port) as router,
         ThreadPoolExecutor(1) as pool,
     ):
-        placing: Future[list[PlacedCallReport]] = pool.submit(asyncio.run, place(router.port))
-        wait_until_they_talk(old)
+        placing: Future[list[PlacedCallReport]] = pool.submit(
+            asyncio.run, place(router.port, count)
+        )
+        wait_until_they_talk(old, count)
         router.target = new.port
         assert old.stop(signal.SIGTERM) == 0
         reports = placing.result(60)
-        wait_until_closed(old, CALLS)
-        wait_until_closed(new, CALLS)
+        wait_until_closed(old, count)
+        wait_until_closed(new, count)
     check_calls(reports, old, new, unsent=MOST_UNSENT_SECONDS)

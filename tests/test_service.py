@@ -144,7 +144,7 @@ def test_sigterm_ends_ten_live_calls_cleanly(google: SpeechServerThread) -> None
                 google.wait_for,
                 lambda: (
                     len(google.streams) == 10
-                    and all(len(record.frames) >= 100 for record in google.streams)
+                    and all(len(record.frames) >= 60 for record in google.streams)
                 ),
                 20,
             )
