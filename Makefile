@@ -9,9 +9,9 @@ BIN := .venv/bin
 demo: .venv/.local
 	$(BIN)/python demo.py $(SAMPLE)
 
-# Four at a time, also on two cores: most of them wait for calls that are played at their own pace.
+# Three at a time, also on two cores: most of them wait for calls that are played at their own pace.
 test: .venv/.dev
-	$(BIN)/python -m pytest -n 4 --dist worksteal
+	$(BIN)/python -m pytest -n 3 --dist worksteal
 
 # Outages, a thousand calls with random faults, 10 minutes of calls that come and go: 25 minutes.
 # SOAK_MINUTES=2 LAW_CALLS=100 make soak for a short one.

@@ -30,7 +30,7 @@ from front_door_parts import (
     upgrade_headers,
 )
 from front_door_parts import Twilio as Webhooks
-from running_service import RunningService
+from running_service import ROOMY_QUEUE, RunningService
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
@@ -220,7 +220,10 @@ def refusals(lines: list[str]) -> int:
 def test_thousands_of_strangers_and_one_call(google: SpeechServerThread, size: Attack) -> None:
     """Not one gets in, each is counted, and every frame of the good call is heard."""
     with guarded_service(
-        google.address, BUSINESSES=json.dumps(BUSINESSES), START_SECONDS=1
+        google.address,
+        BUSINESSES=json.dumps(BUSINESSES),
+        START_SECONDS=1,
+        STT_QUEUE_FRAMES=ROOMY_QUEUE,
     ) as service:
         report, ends = asyncio.run(call_under_attack(service, size))
         service.wait_for_line("session closed", CALL, f"frames={report.frames_sent} dropped=0")

@@ -21,7 +21,7 @@ from front_door_parts import (
     verbs,
 )
 from guarded_calls import BAKERY, CAFE, CLINIC, GARAGE, NUMBERS
-from running_service import RunningService
+from running_service import ROOMY_QUEUE, RunningService
 
 from frame_echo import numbered_frame
 from speech_server_thread import SpeechServerThread
@@ -132,7 +132,10 @@ def test_sixty_calls_into_a_worker_of_fifty(google: SpeechServerThread) -> None:
     """
     may_end = threading.Event()
     with guarded_service(
-        google.address, MAX_CONCURRENT_CALLS=50, BUSINESSES=json.dumps(BUSINESSES)
+        google.address,
+        MAX_CONCURRENT_CALLS=50,
+        BUSINESSES=json.dumps(BUSINESSES),
+        STT_QUEUE_FRAMES=ROOMY_QUEUE,
     ) as service:
         try:
             reports = asyncio.run(sixty_calls(service, may_end))

@@ -14,7 +14,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from running_service import RunningService
+from running_service import ROOMY_QUEUE, RunningService
 from switched_port import SwitchedPort
 
 from frame_echo import EchoAnswers, FrameEcho, frames_said, numbered_frame
@@ -45,6 +45,7 @@ def service_at(google: SpeechServerThread, workers: int) -> RunningService:
         RunningService.gunicorn,
         SPEECH_EMULATOR_HOST=google.address,
         WEB_CONCURRENCY=workers,
+        STT_QUEUE_FRAMES=ROOMY_QUEUE,
         **SETTINGS,
     )
 
@@ -74,7 +75,8 @@ async def place(port: int, count: int, may_end: threading.Event) -> list[PlacedC
     await asyncio.to_thread(may_end.wait, 2 * PATIENCE)
     for one in placing:
         one.cancel()  # the caller hangs up
-    await asyncio.gather(*placing, return_exceptions=True)
+    for end in await asyncio.gather(*placing, return_exceptions=True):
+        assert isinstance(end, asyncio.CancelledError), end
     return [call.report for call in calls if call.report is not None]
 
 

@@ -10,7 +10,7 @@ import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-from running_service import RunningService
+from running_service import ROOMY_QUEUE, RunningService
 
 from frame_echo import EchoAnswers, FrameEcho, frames_said, numbered_frame
 from service_log import LogLine, parse_line
@@ -49,6 +49,7 @@ def test_calls_over_rotations_and_faults_keep_every_frame() -> None:
         with RunningService(
             SPEECH_EMULATOR_HOST=google.address,
             WEB_CONCURRENCY=1,
+            STT_QUEUE_FRAMES=ROOMY_QUEUE,
             STT_ROTATE_SECONDS=0.8,
             STT_ROTATE_HARD_SECONDS=8,
         ) as service:
