@@ -17,6 +17,7 @@ import psutil
 import pytest
 from running_service import PROJECT, RunningService, service_environment
 
+import local_recogniser
 from local_recogniser import WhisperRecogniser
 from service_log import parse_line
 from speech_server_thread import SpeechServerThread
@@ -27,8 +28,9 @@ SAMPLES = PROJECT / "samples"
 
 
 @pytest.fixture
-def recogniser() -> Iterator[SpeechServerThread]:
-    """The speech server with Whisper behind it."""
+def recogniser(monkeypatch: pytest.MonkeyPatch) -> Iterator[SpeechServerThread]:
+    """The speech server with Whisper behind it; interims, which cost the most, are few."""
+    monkeypatch.setattr(local_recogniser, "INTERIM_SECONDS", 3.0)
     with SpeechServerThread(WhisperRecogniser()) as server:
         yield server
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 from guarded_calls import NUMBERS, heard, spoken, whole
-from running_service import RunningService
+from running_service import ROOMY_QUEUE, RunningService
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
@@ -53,7 +53,9 @@ def test_twenty_calls_at_once_bring_every_frame_once_and_in_order(
     calls = [
         PlannedCall(spoken(n, 200), tenant=f"T{n % 4}", call_sid=f"CA{n:032x}") for n in range(20)
     ]
-    with RunningService(SPEECH_EMULATOR_HOST=google.address, WEB_CONCURRENCY=2) as service:
+    with RunningService(
+        SPEECH_EMULATOR_HOST=google.address, WEB_CONCURRENCY=2, STT_QUEUE_FRAMES=ROOMY_QUEUE
+    ) as service:
         reports = play(service.url, calls, ramp=1.0)
         service.wait_for(lambda lines: sum("session closed" in x for x in lines) == 20)
         assert [report.error for report in reports] == [None] * 20
