@@ -17,7 +17,7 @@ from call_tracks import CallTracks, track_of
 from frame_echo import frames_said, numbered_frame
 from service_log import parse_line
 from twilio_calls import new_sid
-from twilio_stream import StreamMessages
+from twilio_stream import StreamMessages, Track
 
 # the fixture of this module
 service = media_parts.service
@@ -210,7 +210,7 @@ def test_both_sides_of_a_forwarded_call_are_told_apart(guarded: RunningService) 
         other_track="outbound",
         custom_parameters={"token": stream_token(call, "default")},
     )
-    numbers = {track: next(NUMBERS) for track in BOTH}
+    numbers: dict[Track, int] = {"inbound": next(NUMBERS), "outbound": next(NUMBERS)}
     with connect(
         guarded.url, additional_headers=upgrade_headers(), compression=None, proxy=None
     ) as socket:
@@ -219,7 +219,7 @@ def test_both_sides_of_a_forwarded_call_are_told_apart(guarded: RunningService) 
         for seq in range(60):
             for track, number in numbers.items():
                 socket.send(twilio.media(numbered_frame(number, seq), track))
-        for track in BOTH:
+        for track in numbers:
             guarded.wait_for_line("session started", call, f"track={track}")
         assert live_calls(guarded) == 1
         socket.send(twilio.stop())

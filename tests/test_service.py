@@ -198,12 +198,13 @@ def test_readyz_tells_full(small: RunningService) -> None:
             return error.code
 
     assert status("/readyz") == 200
-    calls = [PlannedCall(spoken(next(NUMBERS), 60), call_sid=new_sid("CA")) for _ in range(3)]
+    sids = [new_sid("CA") for _ in range(3)]
+    calls = [PlannedCall(spoken(next(NUMBERS), 60), call_sid=sid) for sid in sids]
 
     async def look_while_playing() -> list[int]:
         playing = asyncio.create_task(play_calls(small.url, calls))
-        for call in calls:
-            await asyncio.to_thread(small.wait_for_line, "[STT] session started", call.call_sid)
+        for sid in sids:
+            await asyncio.to_thread(small.wait_for_line, "[STT] session started", sid)
         seen = [await asyncio.to_thread(status, path) for path in ("/readyz", "/healthz")]
         await playing
         return seen
