@@ -17,6 +17,7 @@ import click
 import flask_sock
 from flask import Flask
 
+import api_forward
 import health
 import media_ws_ai
 import record_link
@@ -87,7 +88,8 @@ def create_app(settings: Settings | None = None) -> Flask:
     shared = SharedSpeech(settings.stt_waiting_mib * MEBIBYTE)
     app = Flask(__name__)
     app.config["MAX_CONTENT_LENGTH"] = WEBHOOK_BYTES
-    records = RecordService(settings, record_link.here(), registry)
+    link = record_link.here()
+    records = RecordService(settings, link, registry)
     businesses = records.businesses
     tokens = StreamTokens(settings.secret_key or secrets.token_hex(32))
     door = Door(signature_of(settings))
@@ -128,6 +130,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         room_beside=lambda: worker_room.here().beside,
     )
     app.register_blueprint(voice_webhooks.make_blueprint(webhooks, door))
+    app.register_blueprint(api_forward.make_blueprint(lambda: link.api_socket))
     app.cli.add_command(twilio_commands.group)
     app.extensions["tamlil"] = Service(settings, registry, records)
     return app
