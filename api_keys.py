@@ -42,8 +42,12 @@ def make_key(tenant_id: str, name: str = "") -> tuple[ApiKey, str]:
 
 
 def revoke_key(tenant_id: str, key_id: str) -> ApiKey:
-    """Have this business's key count no more; it is revoked once. Raises `NotFound`."""
-    key = load_key(tenant_id, key_id)
+    """Have this business's key count no more; it is revoked once. Raises `NotFound`.
+
+    The key itself does in place of its id.
+    """
+    shape = _KEY.fullmatch(key_id)
+    key = load_key(tenant_id, shape[1] if shape else key_id)
     if key.revoked_at is None:
         key.revoked_at = now()
         db.session.flush()

@@ -19,6 +19,7 @@ from flask import Flask
 
 import health
 import media_ws_ai
+import tenant_commands
 import twilio_commands
 import voice_webhooks
 import worker_room
@@ -131,6 +132,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     )
     app.register_blueprint(voice_webhooks.make_blueprint(webhooks, door))
     app.cli.add_command(twilio_commands.group)
+    app.cli.add_command(tenant_commands.group)
     app.extensions["tamlil"] = Service(settings, registry, records)
     return app
 

@@ -28,6 +28,11 @@ def is_e164(number: str) -> bool:
     return _E164.fullmatch(number) is not None
 
 
+def is_variable(name: str) -> bool:
+    """Whether `name` can name an environment variable, and is no key."""
+    return _VARIABLE.fullmatch(name) is not None
+
+
 def check(business: Business) -> None:
     """Raise `BadBusiness`, in one line that says how to mend it, if `business` cannot be."""
     for rule in _RULES:
@@ -69,7 +74,7 @@ def _check_google(business: Business) -> None:
     if business.region not in _REGIONS:
         raise BadBusiness(f"a region is {', '.join(_REGIONS)}, not {business.region[:20]!r}")
     variable = business.google_key_env
-    if variable is not None and not _VARIABLE.fullmatch(variable):
+    if variable is not None and not is_variable(variable):
         raise BadBusiness(
             "google_key_env is the name of an environment variable, such as CLINIC_GOOGLE_KEY,"
             " never the key itself"

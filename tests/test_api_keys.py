@@ -64,6 +64,13 @@ def test_a_revoked_key_counts_no_more() -> None:
     assert revoke_key("clinic", key.id).revoked_at == at
 
 
+def test_a_key_is_revoked_by_itself_too() -> None:
+    """Who has found one somewhere need not take it apart."""
+    key, text = make_key("clinic")
+    assert revoke_key("clinic", text) is key
+    assert find_business(text) is None
+
+
 def test_a_stranger_revokes_nothing() -> None:
     """Another business's key id is not found, exactly as one that does not exist."""
     key, text = make_key("clinic")
