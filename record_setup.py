@@ -48,8 +48,9 @@ def prepare(settings: Settings) -> None:
         try:
             flask_migrate.upgrade()
             writes()
-            # Not whether there is a business: who removes the last one does not want another
-            if not db.session.scalar(select(models.ServiceState.version)):
+            # Whoever starts at the same time waits here. It is not asked whether there is a business:
+            # who removes the last one does not want another.
+            if not db.session.scalar(select(models.ServiceState.version).with_for_update()):
                 for business in first:
                     add_business(db.session(), business)
             db.session.commit()
