@@ -48,7 +48,7 @@ def prepare(settings: Settings) -> None:
         try:
             flask_migrate.upgrade()
             writes()
-            # Whoever starts at the same time waits here. It is not asked whether there is a business:
+            # Whoever starts at the same time waits here. Whether there is a business is not asked:
             # who removes the last one does not want another.
             if not db.session.scalar(select(models.ServiceState.version).with_for_update()):
                 for business in first:
