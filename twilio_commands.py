@@ -19,6 +19,7 @@ from twilio.rest import Client
 
 from businesses import Businesses, load_businesses
 from command_line import asked_command, fail
+from database_check import businesses_in_database
 from errors import SettingsError, TwilioApiError
 from settings import Settings
 from twilio_checks import check_settings
@@ -104,7 +105,7 @@ def _connect(number: TwilioNumber, settings: Settings, yes: bool) -> None:
         then = f" → {wanted or 'none'}" if now != wanted else ""
         click.echo(f"  {name:<21} {now or 'none'}{then}")
     click.echo(f"  {'VoiceFallbackUrl':<21} {number.fallback_url or 'none'} (is left alone)")
-    _warn_of_strangers(number.number, settings.businesses)
+    _warn_of_strangers(number.number, settings)
     if not any(field.changes for field in fields):
         click.echo("Nothing is to be changed: the number points at this service.")
     elif yes:
@@ -114,11 +115,19 @@ def _connect(number: TwilioNumber, settings: Settings, yes: bool) -> None:
         click.echo("Nothing was changed; with --yes it is.")
 
 
-def _warn_of_strangers(number: str, businesses: str) -> None:
+def _warn_of_strangers(number: str, settings: Settings) -> None:
+    there = businesses_in_database(settings)
     try:
-        known = Businesses(load_businesses(businesses)).of_number(number)
+        known = there or Businesses(load_businesses(settings.businesses))
     except SettingsError as fault:
         click.echo(f"  Mind: {fault}")
         return
-    if known is None:
+    if known.of_number(number) is not None:
+        return
+    if there is None:
         click.echo(f"  Mind: no business in BUSINESSES has {number}, so its calls are refused.")
+    else:
+        click.echo(
+            f"  Mind: no business has {number}, so its calls are refused; "
+            f"flask tenant number add ID {number} gives it to one."
+        )

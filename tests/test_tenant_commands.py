@@ -172,7 +172,8 @@ def test_a_business_is_removed_with_all_it_has(run: Run, monkeypatch: pytest.Mon
     for _ in range(4):
         add_call("clinic", now(), ended=True)
     db.session.commit()
-    before = records_of("clinic")
+    fill("garage", GARAGE)
+    before, others = records_of("clinic"), records_of("garage")
     asked = run("remove", "clinic")
     assert asked.stdout.splitlines() == [
         "Would be deleted: the business clinic, 1 number, 1 key, 5 calls, 5 utterances, 1 lead, "
@@ -182,7 +183,7 @@ def test_a_business_is_removed_with_all_it_has(run: Run, monkeypatch: pytest.Mon
     assert records_of("clinic") == before
     assert run("remove", "clinic", "--yes").exit_code == 0
     assert not any(records_of("clinic").values())
-    assert records_of("default")["tenants"]
+    assert records_of("garage") == others
 
 
 def test_live_calls_hold_a_removal_up(quick: Run) -> None:
