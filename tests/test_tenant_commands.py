@@ -3,31 +3,22 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
 from click.testing import Result
 from databases import fresh_sqlite
-from flask.cli import FlaskGroup
 from google_keys import service_account_key
 from record_cli import OLD, Run, add_call, command_runner, fill, records_of
-from running_service import PROJECT, service_environment
 from test_tenant_isolation import CASES, commands_of
 
-import app as application
-import record_commands
 import tenant_commands
 import tenant_removal
 from api_keys import find_business
-from command_line import asked_command
 from database import db, now
 from models import ServiceState
-from settings import Settings
 
 CLINIC, GARAGE = "+97231234567", "+97237654321"
 
@@ -65,7 +56,8 @@ def assert_one_line(result: Result, *parts: str, code: int = 2) -> None:
 
 def version() -> int:
     db.session.remove()
-    return db.session.scalars(db.select(ServiceState.version)).one()
+    seen: int = db.session.scalars(db.select(ServiceState.version)).one()
+    return seen
 
 
 ALL = {
@@ -340,67 +332,6 @@ def test_every_command_explains_itself_and_speaks_json(quick: Run, path: str) ->
     assert "Example" in text
     assert f"flask tenant {path}" in text
     assert "--json" in text
-
-
-def flask(*words: str, **settings: object) -> subprocess.CompletedProcess[str]:
-    """`flask …` as its users type it, in a process of its own."""
-    return subprocess.run(
-        [sys.executable, "-m", "flask", *words],
-        cwd=PROJECT,
-        env=service_environment(settings),
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
-
-
-def test_it_works_from_the_shell_on_an_empty_database(tmp_path: Path) -> None:
-    """Without any setting of the service, and with the options of `flask` before it."""
-    url = f"sqlite:///{tmp_path / 'new.db'}"
-    ran = flask("--app", "app:app", "--debug", "tenant", "add", "twilio", DATABASE_URL=url)
-    assert (ran.returncode, ran.stderr) == (0, "")
-    assert "Added." in ran.stdout
-    assert flask("db", "current", DATABASE_URL=url).stdout.startswith("0")
-
-
-def test_flask_db_does_not_prepare_the_database(tmp_path: Path) -> None:
-    """Whoever migrates by hand decides how far."""
-    url = f"sqlite:///{tmp_path / 'new.db'}"
-    ran = flask("db", "current", DATABASE_URL=url)
-    assert (ran.returncode, ran.stdout) == (0, "")
-
-
-def test_the_application_has_the_commands_too() -> None:
-    """`flask --help` lists what `create_app()` registers."""
-    settings = Settings(
-        allow_unsigned=True, speech_emulator_host="127.0.0.1:1", database_url=fresh_sqlite()
-    )
-    assert {"tenant", "twilio"} <= set(application.create_app(settings).cli.commands)
-
-
-@pytest.mark.parametrize(
-    ("words", "command"),
-    [
-        (["tenant", "list"], "tenant"),
-        (["--app", "app:app", "--debug", "tenant"], "tenant"),
-        (["-A", "db", "-e", "tenant", "routes", "tenant"], "routes"),
-        (["db", "upgrade"], "db"),
-        (["--help"], None),
-        ([], None),
-    ],
-)
-def test_the_command_that_is_looked_up(
-    monkeypatch: pytest.MonkeyPatch, words: list[str], command: str | None
-) -> None:
-    """The first word that is neither an option of `flask` nor its value; only while it looks."""
-    monkeypatch.setattr(sys, "argv", ["flask", *words])
-    with click.Context(FlaskGroup()):
-        assert asked_command() == command
-        assert record_commands.is_asked() is (command in ("tenant", "db"))
-    with click.Context(click.Command("run")):
-        assert asked_command() is None
-    assert asked_command() is None
 
 
 def test_the_table_of_commands_is_whole() -> None:

@@ -6,15 +6,12 @@ import dataclasses
 import json
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import click
 import pytest
 from click.testing import Result
 from flask import Flask
-from flask.cli import FlaskGroup
 from running_service import PROJECT, service_environment
 from twilio_rest_server import ACCOUNT, NUMBER, TOKEN, TwilioRestServer, number_resource
 
@@ -383,36 +380,3 @@ def test_the_application_has_the_commands_too() -> None:
     """`create_app()` registers them, for whoever lists or runs an application's own commands."""
     runner = app.create_app(Settings.from_env(GOOD)).test_cli_runner()
     assert runner.invoke(args=["twilio", "check"]).exit_code == 0
-
-
-def test_looking_the_commands_up_makes_nothing_of_the_service(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """While `flask twilio …` is resolved, `app:app` has commands, no addresses and no threads."""
-    monkeypatch.setattr(sys, "argv", ["flask", "twilio", "check"])
-    monkeypatch.setitem(vars(app), "app", None)  # so that it is as it was afterwards
-    threads = threading.active_count()
-    with click.Context(FlaskGroup()):
-        bare = app.__getattr__("app")
-    assert bare.extensions == {}
-    assert [rule.endpoint for rule in bare.url_map.iter_rules()] == ["static"]
-    assert list(bare.cli.commands) == ["twilio"]
-    assert threading.active_count() == threads
-
-
-@pytest.mark.parametrize(
-    ("context", "words"),
-    [
-        (click.Context(FlaskGroup()), ["routes"]),
-        (click.Context(click.Command("run")), ["run", "--extra-files", "twilio"]),
-    ],
-)
-def test_whoever_asks_for_something_else_gets_the_service(
-    monkeypatch: pytest.MonkeyPatch, context: click.Context, words: list[str]
-) -> None:
-    """Neither another command nor a word of it is taken for these commands; nor is gunicorn."""
-    monkeypatch.setattr(sys, "argv", ["flask", *words])
-    with context:
-        assert not twilio_commands.is_asked()
-    monkeypatch.setattr(sys, "argv", ["gunicorn", "twilio"])
-    assert not twilio_commands.is_asked()
