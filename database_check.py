@@ -12,10 +12,9 @@ from sqlalchemy import URL, select
 from sqlalchemy.exc import DBAPIError
 
 from businesses import Businesses
-from database import Engines, database_url
+from database import Engines, database_away, database_url
 from errors import DatabaseAway, SettingsError
 from models import ServiceState
-from record_setup import database_away
 from settings import Settings
 from tenant_directory import read_businesses
 

@@ -13,8 +13,8 @@ import click
 from flask.cli import AppGroup
 from sqlalchemy.exc import InterfaceError, OperationalError
 
-import record_setup
 from command_line import fail
+from database import database_away
 from errors import BadBusiness, DatabaseAway, NotFound, SettingsError
 from settings import Settings
 
@@ -37,13 +37,16 @@ class RecordCommand(click.Command):
             _misused(fault)
 
     def invoke(self, ctx: click.Context) -> Any:
+        # Here, because a worker of the service has the commands too, and does without migrations
+        import record_setup
+
         try:
             record_setup.prepare(Settings.from_env(os.environ))
             return super().invoke(ctx)
         except DatabaseAway as fault:
             fail(1, str(fault))
         except (OperationalError, InterfaceError) as fault:
-            fail(1, str(record_setup.database_away(fault)))
+            fail(1, str(database_away(fault)))
         except (SettingsError, BadBusiness, NotFound) as fault:
             fail(2, str(fault))
 

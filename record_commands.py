@@ -23,3 +23,9 @@ def make_app(settings: Settings) -> Flask:
     app = record_setup.database_app(settings)
     app.cli.add_command(tenant_commands.group)
     return app
+
+
+def add_for_listing(app: Flask) -> None:
+    """Have `flask --help` list these commands."""
+    record_setup.add_migrations(app)
+    app.cli.add_command(tenant_commands.group)

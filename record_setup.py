@@ -16,8 +16,7 @@ from sqlalchemy.exc import DBAPIError
 
 import models
 from businesses import load_businesses
-from database import attach, database_url, db, writes
-from errors import DatabaseAway
+from database import attach, database_away, database_url, db, writes
 from settings import Settings
 from tenant_directory import add_business
 
@@ -60,9 +59,3 @@ def prepare(settings: Settings) -> None:
             db.session.remove()
             db.engine.dispose()
             app.extensions["tamlil_engines"].dispose()
-
-
-def database_away(fault: DBAPIError) -> DatabaseAway:
-    """What a fault of the database is to its user: one line, without the statement."""
-    told = " ".join(str(fault.orig).split())[:200]
-    return DatabaseAway(f"DATABASE_URL: the database cannot be used: {told}")

@@ -146,7 +146,7 @@ def remove(tenant_id: str, yes: bool, force: bool, as_json: bool) -> None:
     records, live = count_records(tenant_id), count_live_calls(tenant_id)
     if yes and live and not force:
         raise BadBusiness(
-            f"{live:,} calls of {tenant_id} are live; wait for their end, or use --force"
+            f"{tenant_id} has {told_counts({'live_calls': live})}; wait for the end, or use --force"
         )
     db.session.rollback()  # what follows begins transactions of its own
     if yes:
@@ -159,7 +159,7 @@ def remove(tenant_id: str, yes: bool, force: bool, as_json: bool) -> None:
     click.echo(f"{verb}: the business {tenant_id}, {told_counts(records)}.")
     if not yes:
         if live:
-            click.echo(f"  Mind: {live:,} of its calls are live; --force is needed for it now.")
+            click.echo(f"  Mind: it has {told_counts({'live_calls': live})}: --force is needed.")
         click.echo("Nothing was changed; with --yes it is.")
 
 

@@ -16,7 +16,7 @@ from running_service import PROJECT, service_environment
 import app as application
 import record_commands
 import twilio_commands
-from command_line import asked_command
+from command_line import asked_command, is_listing
 from settings import Settings
 
 
@@ -40,6 +40,20 @@ def test_it_works_from_the_shell_on_an_empty_database(tmp_path: Path) -> None:
     assert (ran.returncode, ran.stderr) == (0, "")
     assert "Added." in ran.stdout
     assert flask("db", "current", DATABASE_URL=url).stdout.startswith("0")
+
+
+def test_help_lists_the_commands_where_the_service_does_not_start(tmp_path: Path) -> None:
+    """Without settings, and without making a database on the way."""
+    url = f"sqlite:///{tmp_path / 'new.db'}"
+    ran = flask("--help", DATABASE_URL=url, PORT="eighty")
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert {"tenant", "twilio", "db", "run"} <= {line[2:].split()[0] for line in _commands(ran)}
+    assert not list(tmp_path.iterdir())
+
+
+def _commands(ran: subprocess.CompletedProcess[str]) -> list[str]:
+    lines = ran.stdout.partition("Commands:\n")[2].splitlines()
+    return [line for line in lines if line[2:3].strip()]
 
 
 def test_flask_db_does_not_prepare_the_database(tmp_path: Path) -> None:
@@ -75,6 +89,7 @@ def test_the_command_that_is_looked_up(
     monkeypatch.setattr(sys, "argv", ["flask", *words])
     with click.Context(FlaskGroup()):
         assert asked_command() == command
+        assert is_listing() is (command is None)
         assert record_commands.is_asked() is (command in ("tenant", "db"))
     with click.Context(click.Command("run")):
         assert asked_command() is None

@@ -183,8 +183,8 @@ def test_live_calls_hold_a_removal_up(quick: Run) -> None:
     fill("clinic", CLINIC)
     add_call("clinic", now(), ended=False)
     db.session.commit()
-    assert "Mind: 1 of its calls are live" in quick("remove", "clinic").stdout
-    assert_one_line(quick("remove", "clinic", "--yes"), "1 calls of clinic are live", "--force")
+    assert "Mind: it has 1 live call: --force" in quick("remove", "clinic").stdout
+    assert_one_line(quick("remove", "clinic", "--yes"), "clinic has 1 live call", "--force")
     assert records_of("clinic")["tenants"]
     assert quick("remove", "clinic", "--yes", "--force").exit_code == 0
     assert not any(records_of("clinic").values())
