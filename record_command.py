@@ -13,6 +13,7 @@ import click
 from flask.cli import AppGroup
 from sqlalchemy.exc import InterfaceError, OperationalError
 
+import record_setup
 from command_line import fail
 from database import database_away
 from errors import BadBusiness, DatabaseAway, NotFound, SettingsError
@@ -37,9 +38,6 @@ class RecordCommand(click.Command):
             _misused(fault)
 
     def invoke(self, ctx: click.Context) -> Any:
-        # Here, because a worker of the service has the commands too, and does without migrations
-        import record_setup
-
         try:
             record_setup.prepare(Settings.from_env(os.environ))
             return super().invoke(ctx)

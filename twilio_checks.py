@@ -13,7 +13,6 @@ from collections.abc import Callable, Container, Mapping
 from typing import Literal, NamedTuple
 
 from businesses import load_businesses
-from database_check import look_at_database
 from errors import SettingsError
 from google_credentials import load_credentials
 from settings import Settings
@@ -121,6 +120,9 @@ def _businesses(settings: Settings) -> Verdict:
 
 
 def _database(settings: Settings) -> Verdict:
+    # Here, because a worker has these commands too, and does without SQLAlchemy
+    from database_check import look_at_database
+
     return "ok", look_at_database(settings)
 
 

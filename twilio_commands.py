@@ -19,7 +19,6 @@ from twilio.rest import Client
 
 from businesses import Businesses, load_businesses
 from command_line import asked_command, fail
-from database_check import businesses_in_database
 from errors import SettingsError, TwilioApiError
 from settings import Settings
 from twilio_checks import check_settings
@@ -116,6 +115,9 @@ def _connect(number: TwilioNumber, settings: Settings, yes: bool) -> None:
 
 
 def _warn_of_strangers(number: str, settings: Settings) -> None:
+    # Here, because a worker has these commands too, and does without SQLAlchemy
+    from database_check import businesses_in_database
+
     there = businesses_in_database(settings)
     try:
         known = there or Businesses(load_businesses(settings.businesses))

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import click
 import pytest
-from databases import fresh_sqlite
 from flask.cli import FlaskGroup
 from running_service import PROJECT, service_environment
 
@@ -17,7 +16,6 @@ import app as application
 import record_commands
 import twilio_commands
 from command_line import asked_command, is_listing
-from settings import Settings
 
 
 def flask(*words: str, **settings: object) -> subprocess.CompletedProcess[str]:
@@ -61,14 +59,6 @@ def test_flask_db_does_not_prepare_the_database(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'new.db'}"
     ran = flask("db", "current", DATABASE_URL=url)
     assert (ran.returncode, ran.stdout) == (0, "")
-
-
-def test_the_application_has_the_commands_too() -> None:
-    """`flask --help` lists what `create_app()` registers."""
-    settings = Settings(
-        allow_unsigned=True, speech_emulator_host="127.0.0.1:1", database_url=fresh_sqlite()
-    )
-    assert {"tenant", "twilio"} <= set(application.create_app(settings).cli.commands)
 
 
 @pytest.mark.parametrize(
