@@ -26,6 +26,7 @@ import voice_webhooks
 import worker_room
 from businesses import Business
 from call_log import CallLog, configure_logging, logger
+from command_line import is_listing
 from errors import SettingsError
 from gcp_stt_stream import SessionLimits, StreamingSTTSession
 from google_credentials import load_credentials
@@ -188,6 +189,12 @@ def _open_session(
 def _app_or_exit() -> Flask:
     if twilio_commands.is_asked():
         return twilio_commands.bare_app()
+    if is_listing():  # `flask --help` neither needs the service nor starts it
+        import record_commands
+
+        app = twilio_commands.bare_app()
+        record_commands.add_for_listing(app)
+        return app
     try:
         settings = Settings.from_env(os.environ)
         if click.get_current_context(silent=True) is not None:

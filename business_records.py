@@ -84,6 +84,11 @@ def keys_of(tenant_id: str) -> Select[ApiKey]:
     return select(ApiKey).where(ApiKey.tenant_id == tenant_id)
 
 
+def number_owner(number: str) -> str | None:
+    """Whose number this is; a question of whoever runs the service, not of a business."""
+    return db.session.scalar(select(TenantNumber.tenant_id).where(TenantNumber.number == number))
+
+
 def calls_of(tenant_id: str) -> Select[Call]:
     """Its calls."""
     return select(Call).where(Call.tenant_id == tenant_id)

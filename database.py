@@ -19,12 +19,12 @@ from flask_sqlalchemy.session import Session as FlaskSession
 from sqlalchemy import URL, DateTime, Engine, create_engine, event, make_url
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, Dialect
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.orm import DeclarativeBase, Session
 from sqlalchemy.types import TypeDecorator
 
 import native_threads
-from errors import SettingsError
+from errors import DatabaseAway, SettingsError
 
 # A network that is gone must show as an error, never as a wait without an end
 _CONNECT_SECONDS = 5
@@ -202,3 +202,9 @@ def attach(app: Flask, url: URL) -> Engines:
     db.init_app(app)
     engines = app.extensions["tamlil_engines"] = Engines(url)
     return engines
+
+
+def database_away(fault: DBAPIError) -> DatabaseAway:
+    """What a fault of the database is to its user: one line, without the statement."""
+    told = " ".join(str(fault.orig).split())[:200]
+    return DatabaseAway(f"DATABASE_URL: the database cannot be used: {told}")

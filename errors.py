@@ -2,6 +2,7 @@
 
 TamlilError
 ├── SettingsError                 a setting is missing or wrong: the service does not start
+│   └── DatabaseAway              the database cannot be reached or used
 ├── CallRefused(RuntimeError)     a call cannot be taken here and now
 │   ├── OverCapacity              as many calls are live as this worker takes
 │   └── Draining                  the worker is shutting down
@@ -24,6 +25,10 @@ class TamlilError(Exception):
 
 class SettingsError(TamlilError):
     """A setting is missing or wrong; the text names the variable and says how to mend it."""
+
+
+class DatabaseAway(SettingsError):
+    """The database cannot be reached or used; the text is one line that says why."""
 
 
 class CallRefused(TamlilError, RuntimeError):

@@ -11,13 +11,12 @@ from pathlib import Path
 
 import flask_migrate
 from flask import Flask
-from sqlalchemy import func, select
-from sqlalchemy.exc import OperationalError
+from sqlalchemy import select
+from sqlalchemy.exc import DBAPIError
 
 import models
 from businesses import load_businesses
-from database import attach, database_url, db, writes
-from errors import SettingsError
+from database import attach, database_away, database_url, db, writes
 from settings import Settings
 from tenant_directory import add_business
 
@@ -40,7 +39,7 @@ def add_migrations(app: Flask) -> None:
 def prepare(settings: Settings) -> None:
     """Bring the tables up to date, and put the first businesses in.
 
-    Raises `SettingsError` in one line if the database cannot be reached or used.
+    Raises `SettingsError` in one line, `DatabaseAway` if the database cannot be reached or used.
     """
     app = database_app(settings)
     first = load_businesses(settings.businesses)
@@ -48,15 +47,14 @@ def prepare(settings: Settings) -> None:
         try:
             flask_migrate.upgrade()
             writes()
-            # whoever starts at the same time waits here
-            db.session.execute(select(models.ServiceState).with_for_update())
-            if not db.session.scalar(select(func.count()).select_from(models.Tenant)):
+            # Whoever starts at the same time waits here. Whether there is a business is not asked:
+            # who removes the last one does not want another.
+            if not db.session.scalar(select(models.ServiceState.version).with_for_update()):
                 for business in first:
                     add_business(db.session(), business)
             db.session.commit()
-        except OperationalError as fault:
-            told = " ".join(str(fault.orig).split())[:200]
-            raise SettingsError(f"DATABASE_URL: the database cannot be used: {told}") from None
+        except DBAPIError as fault:
+            raise database_away(fault) from None
         finally:
             db.session.remove()
             db.engine.dispose()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import CursorResult, Select, delete, or_, select, update
+from sqlalchemy import CursorResult, Select, delete, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from models import Call, Event, Lead, ServiceState, Tenant
@@ -40,6 +40,15 @@ def purge_some(session: Session, at: datetime, tenant_id: str | None = None) -> 
                 session.execute(delete(table).where(table.id.in_(found)))
                 return len(found)
     return 0
+
+
+def count_old(session: Session, at: datetime, tenant_id: str, keep_days: int) -> dict[str, int]:
+    """How many calls, leads and events of a business `purge_some` would delete in all."""
+    old = _old(tenant_id, at - timedelta(days=keep_days), at)
+    return {
+        kind: session.scalar(select(func.count()).select_from(records.subquery())) or 0
+        for kind, records in zip(("calls", "leads", "events"), old, strict=True)
+    }
 
 
 def _old(tenant_id: str, oldest: datetime, at: datetime) -> tuple[Select[int], ...]:

@@ -1,7 +1,8 @@
 """What the settings lack for a Twilio number to work, one finding for each of them.
 
 Each setting is read by itself, so that one which is broken does not hide the others. No network is
-used, except where Google's own library looks for credentials that no setting names.
+used, except to reach the database, and where Google's own library looks for credentials that no
+setting names.
 """
 
 from __future__ import annotations
@@ -113,7 +114,16 @@ def _google(settings: Settings) -> Verdict:
 
 def _businesses(settings: Settings) -> Verdict:
     load_businesses(settings.businesses)
-    return "ok", "can be read" if settings.businesses else "not set: one business, default"
+    if settings.businesses:
+        return "ok", "can be read; an empty database begins with them"
+    return "ok", "not set: an empty database begins with one business, default"
+
+
+def _database(settings: Settings) -> Verdict:
+    # Here, because a worker has these commands too, and does without SQLAlchemy
+    from database_check import look_at_database
+
+    return "ok", look_at_database(settings)
 
 
 def _readable(_settings: Settings) -> Verdict:
@@ -132,4 +142,5 @@ _CHECKS: list[tuple[str, list[str], Callable[[Settings], Verdict]]] = [
         _google,
     ),
     ("BUSINESSES", ["BUSINESSES"], _businesses),
+    ("DATABASE_URL", ["DATABASE_URL"], _database),
 ]

@@ -11,14 +11,14 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from typing import NoReturn
 
 import click
 from flask import Flask
-from flask.cli import AppGroup, FlaskGroup
+from flask.cli import AppGroup
 from twilio.rest import Client
 
 from businesses import Businesses, load_businesses
+from command_line import asked_command, fail
 from errors import SettingsError, TwilioApiError
 from settings import Settings
 from twilio_checks import check_settings
@@ -45,13 +45,13 @@ def make_group(make_client: MakeClient = make_client) -> AppGroup:
     def connect(number: str, yes: bool) -> None:
         """Point NUMBER (as +97231234567) at this service: its calls and their status."""
         if not is_e164(number):
-            _fail(2, f"{number[:40]!r}: write the number in full, as +97231234567")
+            fail(2, f"{number[:40]!r}: write the number in full, as +97231234567")
         settings = _settings_to_connect()
         client = make_client(settings.twilio_account_sid, settings.twilio_auth_tokens[0])
         try:
             _connect(TwilioNumber(client, number), settings, yes)
         except TwilioApiError as fault:
-            _fail(1, str(fault))
+            fail(1, str(fault))
 
     return commands
 
@@ -64,9 +64,7 @@ def is_asked() -> bool:
 
     So they work where the service does not start yet, and print nothing of its own.
     """
-    context = click.get_current_context(silent=True)
-    looking_up = context is not None and isinstance(context.command, FlaskGroup)
-    return looking_up and group.name in sys.argv[1:]
+    return asked_command() == group.name
 
 
 def bare_app() -> Flask:
@@ -92,11 +90,11 @@ def _settings_to_connect() -> Settings:
     for name, state, text in check_settings(os.environ, only=_NEEDED_TO_CONNECT):
         if state != "ok":
             told = text if text.startswith(f"{name}=") else f"{name} is {state}: {text}"
-            _fail(2, f"{told} (all that lacks: flask twilio check)")
+            fail(2, f"{told} (all that lacks: flask twilio check)")
     try:
         return Settings.from_env(os.environ)
     except SettingsError as fault:
-        _fail(2, str(fault))
+        fail(2, str(fault))
 
 
 def _connect(number: TwilioNumber, settings: Settings, yes: bool) -> None:
@@ -106,7 +104,7 @@ def _connect(number: TwilioNumber, settings: Settings, yes: bool) -> None:
         then = f" → {wanted or 'none'}" if now != wanted else ""
         click.echo(f"  {name:<21} {now or 'none'}{then}")
     click.echo(f"  {'VoiceFallbackUrl':<21} {number.fallback_url or 'none'} (is left alone)")
-    _warn_of_strangers(number.number, settings.businesses)
+    _warn_of_strangers(number.number, settings)
     if not any(field.changes for field in fields):
         click.echo("Nothing is to be changed: the number points at this service.")
     elif yes:
@@ -116,16 +114,22 @@ def _connect(number: TwilioNumber, settings: Settings, yes: bool) -> None:
         click.echo("Nothing was changed; with --yes it is.")
 
 
-def _warn_of_strangers(number: str, businesses: str) -> None:
+def _warn_of_strangers(number: str, settings: Settings) -> None:
+    # Here, because a worker has these commands too, and does without SQLAlchemy
+    from database_check import businesses_in_database
+
+    there = businesses_in_database(settings)
     try:
-        known = Businesses(load_businesses(businesses)).of_number(number)
+        known = there or Businesses(load_businesses(settings.businesses))
     except SettingsError as fault:
         click.echo(f"  Mind: {fault}")
         return
-    if known is None:
+    if known.of_number(number) is not None:
+        return
+    if there is None:
         click.echo(f"  Mind: no business in BUSINESSES has {number}, so its calls are refused.")
-
-
-def _fail(code: int, told: str) -> NoReturn:
-    click.echo(f"tamlil: {told}", err=True)
-    sys.exit(code)
+    else:
+        click.echo(
+            f"  Mind: no business has {number}, so its calls are refused; "
+            f"flask tenant number add ID {number} gives it to one."
+        )

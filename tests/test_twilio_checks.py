@@ -43,6 +43,7 @@ def test_good_settings_have_no_fault() -> None:
         "ALLOW_UNSIGNED",
         "Google credentials",
         "BUSINESSES",
+        "DATABASE_URL",
         "other settings",
     ]
 
@@ -80,6 +81,11 @@ def test_what_is_not_set_is_missing(variable: str, told: str, empty: str) -> Non
         ("ALLOW_UNSIGNED", "yes", "must be 0 or 1"),
         ("BUSINESSES", "{", "not JSON"),
         ("BUSINESSES", '{"clinic": {"numbers": ["031234567"]}}', "031234567"),
+        ("DATABASE_URL", "nonsense", "is no URL; write sqlite:///FILE or postgres://"),
+        ("DATABASE_URL", "mysql://h/x", "'mysql' is not known"),
+        ("DATABASE_URL", "sqlite://", "needs a file"),
+        ("DATABASE_URL", "sqlite:////nowhere/x.db", "cannot be made in /nowhere"),
+        ("DATABASE_URL", "postgres://me@127.0.0.1:1/x", "cannot be used: connection"),
     ],
 )
 def test_what_is_wrong_is_told_under_its_name(variable: str, value: str, told: str) -> None:
@@ -135,10 +141,25 @@ def test_one_fault_does_not_hide_another() -> None:
     assert names == ["PUBLIC_URL", "SECRET_KEY", "BUSINESSES", "other settings"]
 
 
+def test_a_database_is_looked_at_and_not_made(tmp_path: Path, database_at: str) -> None:
+    """One that answers is ok, and so is a file that can be made; one of rubbish is not."""
+    assert faults(DATABASE_URL=database_at) == []
+    new = tmp_path / "new.db"
+    assert faults(DATABASE_URL=f"sqlite:///{new}") == []
+    assert not new.exists()
+    new.write_text("no database " * 100)
+    [found] = faults(DATABASE_URL=f"sqlite:///{new}")
+    assert (found.name, found.state) == ("DATABASE_URL", "wrong")
+    assert "file is not a database" in found.text
+
+
 def test_no_secret_is_told() -> None:
     """The findings go to a terminal or a log of the build."""
-    told = str(check_settings(GOOD | {"SECRET_KEY": "hush-hush", "TWILIO_AUTH_TOKEN": "my token"}))
+    secrets = {"SECRET_KEY": "hush-hush", "TWILIO_AUTH_TOKEN": "my token"}
+    secrets["DATABASE_URL"] = "postgres://me:my-password@127.0.0.1:1/x"
+    told = str(check_settings(GOOD | secrets))
     assert "hush-hush" not in told
+    assert "my-password" not in told
     assert "my token" not in told
 
 

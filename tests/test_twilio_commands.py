@@ -6,21 +6,23 @@ import dataclasses
 import json
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import click
 import pytest
 from click.testing import Result
 from flask import Flask
-from flask.cli import FlaskGroup
 from running_service import PROJECT, service_environment
 from twilio_rest_server import ACCOUNT, NUMBER, TOKEN, TwilioRestServer, number_resource
 
 import app
 import twilio_commands
+from businesses import Business
+from database import db, writes
+from record_setup import database_app
 from settings import Settings
+from tenant_changes import add_number, begin_change
+from tenant_directory import add_business
 
 URL = "https://tamlil.example"
 GOOD = {
@@ -50,6 +52,7 @@ def good_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("CLOUDSDK_CONFIG", raising=False)
     monkeypatch.setenv("NO_GCE_CHECK", "true")
     monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path / 'tamlil.db'}")
 
 
 @pytest.fixture
@@ -162,6 +165,27 @@ def test_connect_minds_a_number_of_no_business(run: Run, monkeypatch: pytest.Mon
     monkeypatch.setenv("BUSINESSES", '{"clinic": {"numbers": ["+97239999999"]}}')
     assert f"Mind: no business in BUSINESSES has {NUMBER}" in run("connect", NUMBER).stdout
     monkeypatch.setenv("BUSINESSES", f'{{"clinic": {{"numbers": ["{NUMBER}"]}}}}')
+    assert "Mind" not in run("connect", NUMBER).stdout
+
+
+def test_connect_minds_what_the_database_knows(
+    run: Run, monkeypatch: pytest.MonkeyPatch, database_at: str
+) -> None:
+    """Once the service has started, BUSINESSES says nothing any more."""
+    monkeypatch.setenv("DATABASE_URL", database_at)
+    monkeypatch.setenv("BUSINESSES", f'{{"clinic": {{"numbers": ["{NUMBER}"]}}}}')
+    assert "Mind" not in run("connect", NUMBER).stdout  # it has not started yet
+    with database_app(Settings(database_url=database_at)).app_context():
+        writes()
+        add_business(db.session(), Business("clinic"))
+        db.session.commit()
+    told = f"Mind: no business has {NUMBER}, so its calls are refused; flask tenant number add ID"
+    assert told in run("connect", NUMBER).stdout
+    with database_app(Settings(database_url=database_at)).app_context():
+        begin_change()
+        add_number("clinic", NUMBER)
+        db.session.commit()
+    monkeypatch.setenv("BUSINESSES", "{}")
     assert "Mind" not in run("connect", NUMBER).stdout
 
 
@@ -285,7 +309,7 @@ def test_check_is_content_with_good_settings(run: Run) -> None:
     result = run("check")
     assert result.exit_code == 0
     lines = result.stdout.splitlines()
-    assert [line.split()[0] for line in lines] == ["ok"] * 8
+    assert [line.split()[0] for line in lines] == ["ok"] * 9
     assert f"ok       PUBLIC_URL          {URL}" in lines
     assert TOKEN not in result.output
     assert GOOD["SECRET_KEY"] not in result.output
@@ -340,6 +364,7 @@ def test_flask_twilio_check_works_where_the_service_does_not_start(tmp_path: Pat
         "ALLOW_UNSIGNED": "wrong",
         "Google credentials": "missing",
         "BUSINESSES": "ok",
+        "DATABASE_URL": "ok",
         "other settings": "wrong",
     }
 
@@ -355,36 +380,3 @@ def test_the_application_has_the_commands_too() -> None:
     """`create_app()` registers them, for whoever lists or runs an application's own commands."""
     runner = app.create_app(Settings.from_env(GOOD)).test_cli_runner()
     assert runner.invoke(args=["twilio", "check"]).exit_code == 0
-
-
-def test_looking_the_commands_up_makes_nothing_of_the_service(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """While `flask twilio …` is resolved, `app:app` has commands, no addresses and no threads."""
-    monkeypatch.setattr(sys, "argv", ["flask", "twilio", "check"])
-    monkeypatch.setitem(vars(app), "app", None)  # so that it is as it was afterwards
-    threads = threading.active_count()
-    with click.Context(FlaskGroup()):
-        bare = app.__getattr__("app")
-    assert bare.extensions == {}
-    assert [rule.endpoint for rule in bare.url_map.iter_rules()] == ["static"]
-    assert list(bare.cli.commands) == ["twilio"]
-    assert threading.active_count() == threads
-
-
-@pytest.mark.parametrize(
-    ("context", "words"),
-    [
-        (click.Context(FlaskGroup()), ["routes"]),
-        (click.Context(click.Command("run")), ["run", "--extra-files", "twilio"]),
-    ],
-)
-def test_whoever_asks_for_something_else_gets_the_service(
-    monkeypatch: pytest.MonkeyPatch, context: click.Context, words: list[str]
-) -> None:
-    """Neither another command nor a word of it is taken for these commands; nor is gunicorn."""
-    monkeypatch.setattr(sys, "argv", ["flask", *words])
-    with context:
-        assert not twilio_commands.is_asked()
-    monkeypatch.setattr(sys, "argv", ["gunicorn", "twilio"])
-    assert not twilio_commands.is_asked()
