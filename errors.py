@@ -8,6 +8,7 @@ TamlilError
 ├── CallReplaced                  a newer stream of the same call took this one's place
 ├── TwilioApiError                Twilio's REST API cannot be reached, or refuses
 ├── BadBusiness                   a business's settings cannot be as they were given
+├── BadWebhook                    events cannot be sent to this address
 ├── NotFound                      there is no such record in this business
 ├── BadToken                      a stream's token is forged, old or another call's
 └── TwilioProtocolError           what came over the socket is not Twilio's protocol
@@ -50,6 +51,10 @@ class TwilioApiError(TamlilError):
 
 class BadBusiness(TamlilError):
     """A business's settings cannot be so; the text is one line that says how to mend it."""
+
+
+class BadWebhook(TamlilError):
+    """Events cannot be sent to this address; the text is one line that says why."""
 
 
 class NotFound(TamlilError):

@@ -16,6 +16,9 @@ from record_writer import RecordWriter
 from registry import CallRegistry, LiveCall
 from settings import Settings
 from tenant_directory import TenantDirectory
+from webhook_client import WebhookClient
+from webhook_queue import WebhookQueue
+from webhook_sender import WebhookSender
 
 # A drain is given so long to write what its calls have left
 _LAST_SECONDS = 3.0
@@ -39,6 +42,10 @@ class RecordService:
             registry.end_call,
             lease_seconds=settings.worker_lease_seconds,
         )
+        self._sender = WebhookSender(
+            WebhookQueue(engines, self.worker_id),
+            WebhookClient(allow_private=settings.webhook_allow_private),
+        )
 
     def read_businesses(self) -> None:
         """Read the businesses, before the first call can come."""
@@ -51,10 +58,12 @@ class RecordService:
         """Begin to write and to look after them; once in each process, after any fork."""
         self.writer.start()
         self._watch.start()
+        self._sender.start()
 
     def stop(self) -> None:
         """Write what waits, and end."""
         self.writer.close(_LAST_SECONDS)
+        self._sender.stop()
         self._watch.stop()
 
     def begin(self, slot: LiveCall, parties: CallParties) -> CallRecord:
