@@ -11,7 +11,7 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -47,21 +47,21 @@ def pause_after(tries: int) -> float:
 
     The bit is chance: what failed together shall not come back together.
     """
-    longest = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(tries - 1, 20))
+    longest = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(tries - 1, 20))
     return random.uniform(0.5, 1.0) * longest
 
 
-def post_event(client: WebhookClient, delivery: Delivery, at: datetime) -> Sent:
-    """Sign and post one event. Waits for the network."""
-    if delivery.url is None:
-        return Sent("the business has no webhook", gone=True)
+def post_event(
+    client: WebhookClient, url: str, secrets: Sequence[str], uid: str, at: datetime, body: str
+) -> Sent:
+    """Sign the event `uid` with the text `body`, and post it. Waits for the network."""
     headers = {
         "Content-Type": "application/json",
         "User-Agent": "Tamlil",
-        **signed_headers(delivery.secrets, delivery.uid, at, delivery.body),
+        **signed_headers(secrets, uid, at, body),
     }
     try:
-        status = client.post(delivery.url, delivery.body.encode(), headers)
+        status = client.post(url, body.encode(), headers)
     except (PostFailed, BadWebhook) as fault:
         return Sent(one_line(str(fault)))
     if 200 <= status < 300:
@@ -148,7 +148,7 @@ class WebhookSender:
 
     def _deliver(self, delivery: Delivery) -> None:
         try:
-            self._settle(delivery, post_event(self._client, delivery, self._queue.now()))
+            self._settle(delivery, self._send(delivery))
         except Exception:  # a fault of our own: it is tried again when nobody holds it any more
             logger.exception("[WEBHOOK] internal error %s", _end(delivery))
         finally:
@@ -156,6 +156,14 @@ class WebhookSender:
                 self._busy[delivery.tenant_id] -= 1
                 self._change.notify_all()
             self._awake.set()
+
+    def _send(self, delivery: Delivery) -> Sent:
+        if delivery.url is None:
+            return Sent("the business has no webhook", gone=True)
+        at = self._queue.now()
+        return post_event(
+            self._client, delivery.url, delivery.secrets, delivery.uid, at, delivery.body
+        )
 
     def _settle(self, delivery: Delivery, sent: Sent) -> None:
         """Note what became of it, as long as it is ours to note."""
