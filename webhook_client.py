@@ -162,6 +162,8 @@ class WebhookClient:
             deadline.watch(connection.sock)
             connection.request("POST", receiver.target, body, headers)
             response = connection.getresponse()
+            if deadline.passed:  # what looks like its headers was cut off
+                raise TimeoutError
             keep = _read_out(response) and not deadline.passed
             return response.status
         finally:
