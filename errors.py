@@ -8,7 +8,7 @@ TamlilError
 ├── CallReplaced                  a newer stream of the same call took this one's place
 ├── TwilioApiError                Twilio's REST API cannot be reached, or refuses
 ├── BadBusiness                   a business's settings cannot be as they were given
-├── BadWebhook                    events cannot be sent to this address
+│   └── BadWebhook                its events cannot be sent there, or signed so
 ├── NotFound                      there is no such record in this business
 ├── BadToken                      a stream's token is forged, old or another call's
 └── TwilioProtocolError           what came over the socket is not Twilio's protocol
@@ -53,8 +53,8 @@ class BadBusiness(TamlilError):
     """A business's settings cannot be so; the text is one line that says how to mend it."""
 
 
-class BadWebhook(TamlilError):
-    """Events cannot be sent to this address; the text is one line that says why."""
+class BadWebhook(BadBusiness):
+    """Events cannot be sent to this address, or signed so; the text is one line that says why."""
 
 
 class NotFound(TamlilError):

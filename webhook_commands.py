@@ -1,8 +1,8 @@
 """`flask tenant webhook …`: where a business's events go, and what became of them.
 
 They work on the database beside a running service, which takes every change at its next look. Exit
-code 0 when all is well, 1 when something is not there or the receiver did not take it, 2 when the
-command cannot be carried out as it was given; what is wrong is one line, never a trace.
+code 0 when all is well, 1 when the database or the receiver cannot be reached or refuses, 2 when
+the command cannot be carried out as it was given; what is wrong is one line, never a trace.
 """
 
 from __future__ import annotations
@@ -58,9 +58,7 @@ def _clear_errors(command: Callable[Arguments, None]) -> Callable[Arguments, Non
     def run(*arguments: Arguments.args, **options: Arguments.kwargs) -> None:
         try:
             command(*arguments, **options)
-        except NotFound as fault:
-            _fail(1, str(fault))
-        except (BadWebhook, SettingsError) as fault:
+        except (BadWebhook, NotFound, SettingsError) as fault:
             _fail(2, str(fault))
         except OperationalError as fault:
             told = one_line(str(fault.orig))[:200]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +11,7 @@ from typing import Any
 
 import pytest
 from databases import fresh_sqlite
+from test_call_log import Lines, logged  # noqa: F401  # a fixture
 from webhook_parts import AT, HandClock, Senders, add_events, add_webhook, engines_at, events
 from webhook_receiver import Answer, WebhookReceiver
 
@@ -148,12 +148,10 @@ def turn(sender: WebhookSender) -> float:
 
 
 def test_a_day_of_failures_and_then_it_is_given_up(
-    engines: Engines, caplog: pytest.LogCaptureFixture
+    engines: Engines,
+    logged: Lines,  # noqa: F811  # as above
 ) -> None:
     """Tried again and again for 24 hours, the last time at their end; what follows goes on."""
-    caplog.set_level(logging.INFO, "tamlil")
-    caplog.handler.setLevel(logging.INFO)
-    logging.getLogger("tamlil").addHandler(caplog.handler)
     add_webhook(engines, "clinic", f"http://127.0.0.1:{free_port()}/")
     add_events(engines, "clinic", "CA1", range(2))
     clock = HandClock()
@@ -163,7 +161,6 @@ def test_a_day_of_failures_and_then_it_is_given_up(
         tried_at.append(due - AT)
         clock.at = due
         turn(sender)
-    logging.getLogger("tamlil").removeHandler(caplog.handler)
     assert tried_at[0] == timedelta(0)
     assert tried_at[-1] == TRIED_FOR
     gaps = [(b - a).total_seconds() for a, b in itertools.pairwise(tried_at)]
@@ -174,7 +171,7 @@ def test_a_day_of_failures_and_then_it_is_given_up(
     assert (first.given_up_at, first.tries) == (AT + TRIED_FOR, len(tried_at))
     assert "refused" in (first.last_error or "")
     assert sender.given_up == 1
-    (line,) = [text for text in caplog.messages if "given up" in text]
+    (line,) = [text for text in logged.lines if "given up" in text]
     assert f"event={first.uid} type=utterance.final tenant=clinic count=1" in line
     assert second.next_try_at is not None
     turn(sender)
