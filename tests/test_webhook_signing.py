@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import base64
+import json
+import os
+import shutil
+import subprocess
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
 import pytest
+from running_service import PROJECT
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from webhook_signing import new_secret, signed_headers
@@ -43,3 +50,49 @@ def test_secrets_are_new_each_time() -> None:
     made = {new_secret() for _ in range(20)}
     assert len(made) == 20
     assert {len(base64.b64decode(secret.removeprefix("whsec_"))) for secret in made} == {32}
+
+
+def snippet(language: str) -> str:
+    """What README.md tells a receiver in this language."""
+    section = (PROJECT / "README.md").read_text().partition("## Events (webhooks)")[2]
+    return section.partition(f"```{language}\n")[2].partition("```")[0]
+
+
+def signed_event(secret: str) -> tuple[str, dict[str, str]]:
+    body = '{"id": "e1", "data": {"text": "שלום"}}'
+    return body, signed_headers([new_secret(), secret], "e1", datetime.now(UTC), body)
+
+
+def test_the_python_of_the_readme_verifies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was signed, and nothing else."""
+    secret = new_secret()
+    monkeypatch.setenv("TAMLIL_WEBHOOK_SECRET", secret)
+    receiver: dict[str, Any] = {}
+    exec(snippet("python"), receiver)
+    body, headers = signed_event(secret)
+    assert receiver["verify"](body.encode(), headers)["data"] == {"text": "שלום"}
+    with pytest.raises(WebhookVerificationError):
+        receiver["verify"](body.encode() + b" ", headers)
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="needs Node")
+def test_the_javascript_of_the_readme_verifies(tmp_path: Path) -> None:
+    """What was signed, and neither another text nor an old one."""
+    secret = new_secret()
+    body, headers = signed_event(secret)
+    (tmp_path / "verify.mjs").write_text(snippet("js"))
+    tries = [(body, headers), (body + " ", headers), (body, headers | {"webhook-timestamp": "1"})]
+    (tmp_path / "tries.mjs").write_text(
+        'import { verify } from "./verify.mjs";\n'
+        f"for (const [body, headers] of {json.dumps(tries)}) {{\n"
+        "  try { console.log(verify(body, headers).data.text); }\n"
+        "  catch (error) { console.log(error.message); }\n}\n"
+    )
+    done = subprocess.run(
+        ["node", str(tmp_path / "tries.mjs")],
+        env=os.environ | {"TAMLIL_WEBHOOK_SECRET": secret},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines() == ["שלום", "not signed by Tamlil", "too old"]
