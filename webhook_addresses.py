@@ -70,20 +70,23 @@ def parse(url: str, *, allow_private: bool) -> Receiver:
 
 
 def resolve(
-    receiver: Receiver, *, allow_private: bool, look_up: LookUp = socket.getaddrinfo
+    receiver: Receiver, *, allow_private: bool, look_up: LookUp | None = None
 ) -> list[Address]:
     """The addresses of the receiver, all of them allowed.
 
     Raises `BadWebhook` if one is not, `OSError` if there is none.
     """
     try:
-        found = look_up(receiver.host, receiver.port, type=socket.SOCK_STREAM)
+        # by default what it is now: a gevent worker puts its own there
+        found = (look_up or socket.getaddrinfo)(
+            receiver.host, receiver.port, type=socket.SOCK_STREAM
+        )
     except UnicodeError:  # a label that no name can have
         raise BadWebhook(f"{receiver.host[:80]!r} is no host name") from None
     addresses = [(family, sockaddr) for family, _, _, _, sockaddr in found]
     if not allow_private:
         for _, sockaddr in addresses:
-            if not is_public(sockaddr[0]):
+            if not is_public(str(sockaddr[0])):
                 raise BadWebhook(
                     f"{receiver.host[:80]} is {sockaddr[0]}, which is not a public address"
                     " (WEBHOOK_ALLOW_PRIVATE=1 allows it)"

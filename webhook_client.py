@@ -66,14 +66,14 @@ class _Deadline:
 
 
 class WebhookClient:
-    """Posts. `look_up` resolves names; `make_tls` gives the TLS context, once."""
+    """Posts. `look_up` resolves names, by default the system; `make_tls` gives the TLS context."""
 
     def __init__(
         self,
         *,
         allow_private: bool = False,
         seconds: float = POST_SECONDS,
-        look_up: LookUp = socket.getaddrinfo,
+        look_up: LookUp | None = None,
         make_tls: Callable[[], ssl.SSLContext] = ssl.create_default_context,
     ) -> None:
         self._allow_private = allow_private

@@ -26,7 +26,7 @@ from models import Event, Webhook, WebhookSecret
 SEATS_OF_A_BUSINESS = 2
 # Longer than a post may take, its name's resolution included
 LEASE_SECONDS = 45.0
-_LOOK_AT = 32
+_LOOK_AT = 8
 _ERROR_LENGTH = 300
 
 

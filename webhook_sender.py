@@ -149,8 +149,6 @@ class WebhookSender:
     def _deliver(self, delivery: Delivery) -> None:
         try:
             self._settle(delivery, self._send(delivery))
-        except Exception:  # a fault of our own: it is tried again when nobody holds it any more
-            logger.exception("[WEBHOOK] internal error %s", _end(delivery))
         finally:
             with self._change:
                 self._busy[delivery.tenant_id] -= 1
@@ -161,9 +159,13 @@ class WebhookSender:
         if delivery.url is None:
             return Sent("the business has no webhook", gone=True)
         at = self._queue.now()
-        return post_event(
-            self._client, delivery.url, delivery.secrets, delivery.uid, at, delivery.body
-        )
+        try:
+            return post_event(
+                self._client, delivery.url, delivery.secrets, delivery.uid, at, delivery.body
+            )
+        except Exception:  # a fault of our own must not hold up the call for ever
+            logger.exception("[WEBHOOK] internal error %s", _end(delivery))
+            return Sent("internal error: see the service's log")
 
     def _settle(self, delivery: Delivery, sent: Sent) -> None:
         """Note what became of it, as long as it is ours to note."""

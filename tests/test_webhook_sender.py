@@ -202,6 +202,23 @@ def test_a_refused_address_is_a_failure_that_says_so(engines: Engines) -> None:
     assert event.next_try_at is not None
 
 
+def test_a_fault_of_our_own_is_tried_again_and_given_up_like_any_other(
+    engines: Engines,
+) -> None:
+    """A secret that is none, put there past the commands: logged, and not for ever."""
+    add_webhook(engines, "clinic", "http://127.0.0.1:1/", secret="whsec_!")
+    add_events(engines, "clinic", "CA1", range(1))
+    clock = HandClock()
+    sender = one_sender(engines, clock)
+    turn(sender)
+    (event,) = events(engines)
+    assert (event.tries, event.claimed_by) == (1, None)
+    assert "internal error" in (event.last_error or "")
+    clock.at = AT + TRIED_FOR
+    turn(sender)
+    assert events(engines)[0].given_up_at == clock.at
+
+
 def test_an_event_whose_webhook_is_gone_is_given_up(engines: Engines) -> None:
     """As one that was written while the webhook was removed."""
     add_webhook(engines, "other", "https://receiver.example/")
