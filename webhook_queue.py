@@ -80,11 +80,24 @@ class WebhookQueue:
 
     def delivered(self, delivery: Delivery) -> bool:
         """It has arrived. False: it is not this sender's any more."""
+        with self._engines.writing() as session:
+            return self._settle_delivered(session, delivery)
+
+    def delivered_take_next(self, delivery: Delivery) -> Delivery | None:
+        """It has arrived; takes the next event of its call in the same step, if that is due."""
         at = self.now()
         with self._engines.writing() as session:
-            return self._settle(
-                session, delivery, delivered_at=at, next_try_at=None, last_error=None
+            if not self._settle_delivered(session, delivery):
+                return None
+            next_id = session.scalar(
+                select(Event.id)
+                .where(Event.call_id == delivery.call_id, Event.next_try_at.is_not(None))
+                .order_by(Event.id)
+                .limit(1)
             )
+            if next_id is None or not self._claim(session, next_id, at):
+                return None
+            return self._deliveries(session, [next_id])[0]
 
     def failed(self, delivery: Delivery, error: str, next_try_at: datetime | None) -> bool:
         """It has not arrived; None gives it up. False: it is not this sender's any more."""
@@ -115,6 +128,11 @@ class WebhookQueue:
                 .values(claimed_by=self._worker_id, next_try_at=at + self._lease)
                 .execution_options(synchronize_session=False)
             )
+        )
+
+    def _settle_delivered(self, session: Session, delivery: Delivery) -> bool:
+        return self._settle(
+            session, delivery, delivered_at=self.now(), next_try_at=None, last_error=None
         )
 
     def _settle(self, session: Session, delivery: Delivery, **values: Any) -> bool:

@@ -32,6 +32,8 @@ _NO_WEBHOOKS_SECONDS = 5.0
 _AWAY_SECONDS = 2.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 5.0, 3600.0
 _GONE = 410
+# Events of one call that are sent in a row before other calls of its business have their turn
+_IN_A_ROW = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +93,6 @@ class WebhookSender:
         self._stopping = threading.Event()
         self._busy: Counter[str] = Counter()  # posts on their way, by business
         self._failures = 0  # of the database, in a row
-        self.delivered = 0
         self.failed = 0
         self.given_up = 0
 
@@ -147,8 +148,13 @@ class WebhookSender:
             self._awake.clear()
 
     def _deliver(self, delivery: Delivery) -> None:
+        following: Delivery | None = delivery
+        left = _IN_A_ROW
         try:
-            self._settle(delivery, self._send(delivery))
+            while following is not None:
+                left -= 1
+                go_on = left > 0 and not self._stopping.is_set()
+                following = self._settle(following, self._send(following), go_on)
         finally:
             with self._change:
                 self._busy[delivery.tenant_id] -= 1
@@ -167,32 +173,35 @@ class WebhookSender:
             logger.exception("[WEBHOOK] internal error %s", _end(delivery))
             return Sent("internal error: see the service's log")
 
-    def _settle(self, delivery: Delivery, sent: Sent) -> None:
-        """Note what became of it, as long as it is ours to note."""
+    def _settle(self, delivery: Delivery, sent: Sent, go_on: bool) -> Delivery | None:
+        """Note what became of it, as long as it is ours to note; returns what follows."""
         give_up_at = time.monotonic() + LEASE_SECONDS / 2
         while True:
             try:
-                self._note(delivery, sent)
+                return self._note(delivery, sent, go_on)
             except SQLAlchemyError as error:
                 self._say_away(error)
                 if time.monotonic() > give_up_at or self._stopping.wait(_AWAY_SECONDS):
-                    return
-            else:
-                return
+                    return None
 
-    def _note(self, delivery: Delivery, sent: Sent) -> None:
+    def _note(self, delivery: Delivery, sent: Sent, go_on: bool) -> Delivery | None:
         if sent.error is None:
+            if go_on:
+                return self._native.call(self._queue.delivered_take_next, delivery)
             self._native.call(self._queue.delivered, delivery)
-            self.delivered += 1
-            return
-        self.failed += 1
+            return None
+        self._note_failure(delivery, sent, sent.error)
+        return None
+
+    def _note_failure(self, delivery: Delivery, sent: Sent, error: str) -> None:
         next_try_at = None if sent.gone else self._next_try(delivery)
-        noted = self._native.call(self._queue.failed, delivery, sent.error, next_try_at)
+        noted = self._native.call(self._queue.failed, delivery, error, next_try_at)
+        self.failed += 1
         if noted and next_try_at is None:
             self.given_up += 1
             logger.warning(
                 "[WEBHOOK] given up: %s tries=%d %s count=%d",
-                sent.error,
+                error,
                 delivery.tries + 1,
                 _end(delivery),
                 self.given_up,
@@ -200,7 +209,7 @@ class WebhookSender:
         elif worth_saying(delivery.tries + 1):
             logger.warning(
                 "[WEBHOOK] not delivered, tried again: %s tries=%d %s",
-                sent.error,
+                error,
                 delivery.tries + 1,
                 _end(delivery),
             )

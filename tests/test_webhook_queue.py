@@ -64,6 +64,27 @@ def test_the_events_of_a_call_are_taken_one_after_the_other(engines: Engines) ->
     ]
 
 
+def test_the_next_event_of_a_call_is_taken_in_the_same_step(engines: Engines) -> None:
+    """If it is due, and if the sender still has the one before; at the end there is none."""
+    add_webhook(engines, "clinic", URL)
+    uids = add_events(engines, "clinic", "CA1", range(3))
+    add_events(engines, "clinic", "CA2", range(1))
+    clock = HandClock()
+    queue, other = WebhookQueue(engines, "w1", now=clock), WebhookQueue(engines, "w2", now=clock)
+    first = take(queue, 1)[0]
+    second = queue.delivered_take_next(first)
+    assert second is not None
+    assert (second.uid, second.url, second.secrets) == (uids[1], URL, first.secrets)
+    assert queue.delivered_take_next(first) is None  # it was said already
+    assert queue.failed(second, "answered 500", AT + timedelta(seconds=5))
+    clock.move(seconds=5)
+    second = next(one for one in take(other) if one.call_id == first.call_id)
+    third = other.delivered_take_next(second)
+    assert third is not None
+    assert third.uid == uids[2]
+    assert other.delivered_take_next(third) is None
+
+
 def test_what_a_dead_sender_has_taken_comes_free(engines: Engines) -> None:
     """When its time is over; what it says then counts no more."""
     add_webhook(engines, "clinic", URL)

@@ -290,7 +290,7 @@ def test_every_step_with_the_database_is_handed_to_a_native_thread(
     add_events(engines, "clinic", "CA1", range(1))
     queue = WebhookQueue(engines, "w1", now=HandClock(now()))
     turn(WebhookSender(queue, WebhookClient(allow_private=True), native=Watched()))
-    assert called == ["take", "delivered"]
+    assert called == ["take", "delivered_take_next"]
 
 
 def test_the_back_off_begins_with_seconds_and_ends_with_an_hour() -> None:
