@@ -9,6 +9,8 @@ TamlilError
 ├── TwilioApiError                Twilio's REST API cannot be reached, or refuses
 ├── BadBusiness                   a business's settings cannot be as they were given
 │   └── BadWebhook                its events cannot be sent there, or signed so
+├── StoreAway                     records cannot be written now: the database is away
+├── RecordFault                   a record itself cannot be written
 ├── NotFound                      there is no such record in this business
 ├── BadToken                      a stream's token is forged, old or another call's
 └── TwilioProtocolError           what came over the socket is not Twilio's protocol
@@ -55,6 +57,14 @@ class BadBusiness(TamlilError):
 
 class BadWebhook(BadBusiness):
     """Events cannot be sent to this address, or signed so; the text is one line that says why."""
+
+
+class StoreAway(TamlilError):
+    """Records cannot be written now, because the database, or the way to it, is gone."""
+
+
+class RecordFault(TamlilError):
+    """A record among those to be written cannot be: trying again would not help."""
 
 
 class NotFound(TamlilError):

@@ -77,7 +77,6 @@ def resolve(
     Raises `BadWebhook` if one is not, `OSError` if there is none.
     """
     try:
-        # by default what it is now: a gevent worker puts its own there
         found = (look_up or socket.getaddrinfo)(
             receiver.host, receiver.port, type=socket.SOCK_STREAM
         )

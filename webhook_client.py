@@ -1,7 +1,7 @@
 """Posts an event to its receiver: to checked addresses only, within a time that nothing stretches.
 
-Runs in the sender's threads (greenlets in a gevent worker) and waits there for the network; never
-call it on the way of a call. Connections are kept for the next event of the same receiver.
+Runs in the sender's threads and waits there for the network; never call it on the way of a call.
+Connections are kept for the next event of the same receiver.
 """
 
 from __future__ import annotations

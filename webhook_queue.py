@@ -2,7 +2,7 @@
 
 Senders of several processes and machines take from one table. Taking is a conditional update that
 must touch exactly one row, and holds for a while only: what a dead sender has taken comes free.
-Every method is one step with the database and may wait; under gevent it runs in a native thread.
+Every method is one step with the database and may wait. Called by the sender's threads.
 
 `next_try_at` is when an event may be taken; of one that is taken, until when; None: it is settled.
 An event of a call is taken only when all earlier ones of the call are settled.

@@ -1,8 +1,8 @@
 """Sends the events of the businesses to their webhooks: at least once, in order for each call.
 
-A thread looks into the database once a second, and at once again while there is work; each post
-has a thread of its own, a bounded number at a time. In a gevent worker they are greenlets, and
-every step with the database is made in a native thread. Nothing of it is on the way of a call.
+It lives in the records' process (`record_process.py`), beside the worker that carries calls, never
+in it. A thread looks into the database once a second, and at once again while there is work; each
+post has a thread of its own, a bounded number at a time.
 """
 
 from __future__ import annotations
@@ -14,16 +14,17 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any, TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
 
-import native_threads
 from call_log import logger, one_line, worth_saying
 from errors import BadWebhook
-from native_threads import NativeThreads
 from webhook_client import PostFailed, WebhookClient
 from webhook_queue import LEASE_SECONDS, Delivery, WebhookQueue
 from webhook_signing import signed_headers
+
+Result = TypeVar("Result")
 
 SEATS = 8
 TRIED_FOR = timedelta(hours=24)
@@ -32,6 +33,8 @@ _NO_WEBHOOKS_SECONDS = 5.0
 _AWAY_SECONDS = 2.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 5.0, 3600.0
 _GONE = 410
+# With the database, each by a connection; the records' own writing has others
+_STEPS_AT_ONCE = 2
 # Events of one call that are sent in a row before other calls of its business have their turn
 _IN_A_ROW = 16
 
@@ -82,12 +85,11 @@ class WebhookSender:
         client: WebhookClient,
         *,
         pause: Callable[[int], float] = pause_after,
-        native: NativeThreads | None = None,
     ) -> None:
         self._queue = queue
         self._client = client
         self._pause = pause
-        self._native = native or native_threads.here()
+        self._steps = threading.BoundedSemaphore(_STEPS_AT_ONCE)
         self._change = threading.Condition()
         self._awake = threading.Event()
         self._stopping = threading.Event()
@@ -121,7 +123,7 @@ class WebhookSender:
         if seats <= 0:
             return _LOOK_SECONDS  # or as soon as there is one
         try:
-            taken = self._native.call(self._queue.take, seats, busy)
+            taken = self._step(self._queue.take, seats, busy)
         except SQLAlchemyError as error:
             return self._say_away(error)
         if self._failures:
@@ -187,15 +189,15 @@ class WebhookSender:
     def _note(self, delivery: Delivery, sent: Sent, go_on: bool) -> Delivery | None:
         if sent.error is None:
             if go_on:
-                return self._native.call(self._queue.delivered_take_next, delivery)
-            self._native.call(self._queue.delivered, delivery)
+                return self._step(self._queue.delivered_take_next, delivery)
+            self._step(self._queue.delivered, delivery)
             return None
         self._note_failure(delivery, sent, sent.error)
         return None
 
     def _note_failure(self, delivery: Delivery, sent: Sent, error: str) -> None:
         next_try_at = None if sent.gone else self._next_try(delivery)
-        noted = self._native.call(self._queue.failed, delivery, error, next_try_at)
+        noted = self._step(self._queue.failed, delivery, error, next_try_at)
         self.failed += 1
         if noted and next_try_at is None:
             self.given_up += 1
@@ -220,6 +222,11 @@ class WebhookSender:
         if at >= last:
             return None
         return min(at + timedelta(seconds=self._pause(delivery.tries + 1)), last)
+
+    def _step(self, function: Callable[..., Result], *arguments: Any) -> Result:
+        """A step with the database."""
+        with self._steps:
+            return function(*arguments)
 
     def _say_away(self, error: SQLAlchemyError) -> float:
         self._failures += 1

@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from typing import Any
 
 import pytest
 from databases import fresh_sqlite
@@ -18,7 +17,6 @@ from webhook_receiver import Answer, WebhookReceiver
 from database import Engines, now
 from local_stack import free_port
 from models import Webhook
-from native_threads import NativeThreads
 from webhook_client import WebhookClient
 from webhook_queue import WebhookQueue
 from webhook_sender import SEATS, TRIED_FOR, WebhookSender, pause_after
@@ -273,24 +271,6 @@ def test_stop_does_not_wait_for_a_slow_receiver(engines: Engines) -> None:
         assert events(engines)[0].next_try_at is not None
         silence.set()
         assert sender.wait_until_idle(20)
-
-
-def test_every_step_with_the_database_is_handed_to_a_native_thread(
-    engines: Engines, receiver: WebhookReceiver
-) -> None:
-    """So that under gevent none of them stops the loop; and none of the posts is."""
-    called: list[str] = []
-
-    class Watched(NativeThreads):
-        def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
-            called.append(function.__name__)
-            return function(*arguments)
-
-    add_webhook(engines, "clinic", receiver.url)
-    add_events(engines, "clinic", "CA1", range(1))
-    queue = WebhookQueue(engines, "w1", now=HandClock(now()))
-    turn(WebhookSender(queue, WebhookClient(allow_private=True), native=Watched()))
-    assert called == ["take", "delivered_take_next"]
 
 
 def test_the_back_off_begins_with_seconds_and_ends_with_an_hour() -> None:
