@@ -13,7 +13,18 @@ from sqlalchemy import Select, select
 
 from database import db
 from errors import NotFound
-from models import ApiKey, Call, Event, Lead, Tenant, TenantNumber, Usage, Utterance, Webhook
+from models import (
+    ApiKey,
+    Call,
+    Event,
+    Lead,
+    Tenant,
+    TenantNumber,
+    Usage,
+    Utterance,
+    Webhook,
+    WebhookSecret,
+)
 
 
 def load_tenant(tenant_id: str) -> Tenant:
@@ -74,6 +85,26 @@ def load_webhook(tenant_id: str) -> Webhook:
     return found
 
 
+def load_secret(tenant_id: str, secret_id: int) -> WebhookSecret:
+    """A secret of this business's webhook. Raises `NotFound`."""
+    found = db.session.scalar(
+        select(WebhookSecret).where(
+            WebhookSecret.tenant_id == tenant_id, WebhookSecret.id == secret_id
+        )
+    )
+    if found is None:
+        raise NotFound(f"{tenant_id} has no secret {secret_id}")
+    return found
+
+
+def load_event(tenant_id: str, uid: str) -> Event:
+    """An event of this business. Raises `NotFound`."""
+    found = db.session.scalar(select(Event).where(Event.tenant_id == tenant_id, Event.uid == uid))
+    if found is None:
+        raise NotFound(f"{tenant_id} has no event {uid[:64]!r}")
+    return found
+
+
 def numbers_of(tenant_id: str) -> Select[TenantNumber]:
     """The phone numbers of this business."""
     return select(TenantNumber).where(TenantNumber.tenant_id == tenant_id)
@@ -112,3 +143,8 @@ def usage_of(tenant_id: str) -> Select[Usage]:
 def events_of(tenant_id: str) -> Select[Event]:
     """Its events, delivered or not."""
     return select(Event).where(Event.tenant_id == tenant_id)
+
+
+def secrets_of(tenant_id: str) -> Select[WebhookSecret]:
+    """The secrets that its events are signed with."""
+    return select(WebhookSecret).where(WebhookSecret.tenant_id == tenant_id)

@@ -9,6 +9,7 @@ TamlilError
 ├── CallReplaced                  a newer stream of the same call took this one's place
 ├── TwilioApiError                Twilio's REST API cannot be reached, or refuses
 ├── BadBusiness                   a business's settings cannot be as they were given
+│   └── BadWebhook                its events cannot be sent there, or signed so
 ├── StoreAway                     records cannot be written now: the database is away
 ├── RecordFault                   a record itself cannot be written
 ├── NotFound                      there is no such record in this business
@@ -57,6 +58,10 @@ class TwilioApiError(TamlilError):
 
 class BadBusiness(TamlilError):
     """A business's settings cannot be so; the text is one line that says how to mend it."""
+
+
+class BadWebhook(BadBusiness):
+    """Events cannot be sent to this address, or signed so; the text is one line that says why."""
 
 
 class StoreAway(TamlilError):

@@ -253,6 +253,7 @@ class Event(Model):
     claimed_by: Mapped[str | None] = mapped_column(String(32))
     delivered_at: Mapped[datetime | None] = mapped_column(Moment)
     given_up_at: Mapped[datetime | None] = mapped_column(Moment)
+    resent_at: Mapped[datetime | None] = mapped_column(Moment)  # its time begins anew
     last_error: Mapped[str | None] = mapped_column(String(300))
 
     __table_args__ = (

@@ -32,6 +32,9 @@ from record_messages import EndCall, Known, NotWritten, ToWorker, Write, Written
 from record_store import RecordStore
 from record_watch import RecordWatch
 from settings import Settings
+from webhook_client import WebhookClient
+from webhook_queue import WebhookQueue
+from webhook_sender import WebhookSender
 
 
 class RecordProcess:
@@ -53,10 +56,15 @@ class RecordProcess:
             end_call=lambda call_sid, reason: self._say(EndCall(call_sid, reason)),
             lease_seconds=settings.worker_lease_seconds,
         )
+        self._sender = WebhookSender(
+            WebhookQueue(self._engines, worker_id),
+            WebhookClient(allow_private=settings.webhook_allow_private),
+        )
 
     def run(self) -> None:
         """Until the worker leaves, or is gone."""
         self._watch.start()
+        self._sender.start()
         while True:
             message = record_messages.read_to_process(self._from_worker)
             if not isinstance(message, Write):
@@ -65,6 +73,7 @@ class RecordProcess:
         self._watch.stop()
         if message is None:
             self._end_lost_calls()
+        self._sender.stop()
 
     def _written(self, number: int, records: Sequence[Record]) -> Written | NotWritten:
         try:

@@ -110,6 +110,10 @@ class Settings:
     records_waiting: int = _whole("RECORDS_WAITING", 100_000, 100, 10_000_000)
     worker_lease_seconds: float = _seconds("WORKER_LEASE_SECONDS", 30, 1, 3_600)
 
+    webhook_allow_private: bool = field(
+        default=False, metadata={"variable": "WEBHOOK_ALLOW_PRIVATE", "kind": bool}
+    )
+
     log_transcripts: bool = field(
         default=True, metadata={"variable": "LOG_TRANSCRIPTS", "kind": bool}
     )
