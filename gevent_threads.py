@@ -18,6 +18,7 @@ POOL_THREADS = 4
 
 _start_new_thread = get_original("_thread", "start_new_thread")
 _allocate_lock = get_original("_thread", "allocate_lock")
+_waitpid = get_original("os", "waitpid")
 _get_ident = get_original("_thread", "get_ident")
 
 
@@ -42,6 +43,9 @@ class GeventNativeThreads(NativeThreads):
     def lock(self) -> Lock:
         lock: Lock = _allocate_lock()
         return lock
+
+    def reap(self, pid: int) -> None:
+        _waitpid(pid, 0)
 
     def place(self) -> object:
         return _get_ident()

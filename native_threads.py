@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import _thread
 import contextlib
+import os
 import threading
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
@@ -51,6 +52,10 @@ class NativeThreads:
     def lock(self) -> Lock:
         """A lock between native threads and others; `release()` never waits."""
         return _thread.allocate_lock()
+
+    def reap(self, pid: int) -> None:
+        """From a native thread: wait for the end of a child process."""
+        os.waitpid(pid, 0)
 
     def place(self) -> object:
         """Which of the threads this is, where each must have things of its own."""
