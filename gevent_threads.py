@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -45,7 +46,8 @@ class GeventNativeThreads(NativeThreads):
         return lock
 
     def reap(self, pid: int) -> None:
-        _waitpid(pid, 0)
+        with contextlib.suppress(ChildProcessError):  # gevent's loop did
+            _waitpid(pid, 0)
 
     def place(self) -> object:
         return _get_ident()

@@ -55,7 +55,8 @@ class NativeThreads:
 
     def reap(self, pid: int) -> None:
         """From a native thread: wait for the end of a child process."""
-        os.waitpid(pid, 0)
+        with contextlib.suppress(ChildProcessError):  # somebody else did
+            os.waitpid(pid, 0)
 
     def place(self) -> object:
         """Which of the threads this is, where each must have things of its own."""
