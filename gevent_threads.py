@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -19,6 +20,7 @@ POOL_THREADS = 4
 _start_new_thread = get_original("_thread", "start_new_thread")
 _allocate_lock = get_original("_thread", "allocate_lock")
 _get_ident = get_original("_thread", "get_ident")
+_waitpid = get_original("os", "waitpid")
 
 
 class GeventNativeThreads(NativeThreads):
@@ -38,6 +40,12 @@ class GeventNativeThreads(NativeThreads):
     def tell(self, function: Callable[..., object], *arguments: Any) -> None:
         # in a greenlet: the loop itself must not wait for anything
         self._loop.run_callback_threadsafe(gevent.spawn, function, *arguments)
+
+    def wait_for_end(self, pid: int) -> None:
+        # gevent's own waits in a loop, which a native thread has not; the worker's loop may have
+        # collected the child already
+        with contextlib.suppress(ChildProcessError):
+            _waitpid(pid, 0)
 
     def lock(self) -> Lock:
         lock: Lock = _allocate_lock()

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import _thread
 import contextlib
+import os
 import threading
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
@@ -47,6 +48,10 @@ class NativeThreads:
     def tell(self, function: Callable[..., object], *arguments: Any) -> None:
         """From a native thread: have `function` called where logging and locks are safe."""
         function(*arguments)
+
+    def wait_for_end(self, pid: int) -> None:
+        """In a native thread: wait until this child process has ended."""
+        os.waitpid(pid, 0)
 
     def lock(self) -> Lock:
         """A lock between native threads and others; `release()` never waits."""

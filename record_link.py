@@ -165,7 +165,7 @@ class RecordLink:
             with self._writing:
                 os.close(self._to_process)
                 self._to_process = -1
-            os.waitpid(self._pid, 0)
+            self._native.wait_for_end(self._pid)
             self._deaths += 1
             self._answered.ring()  # whoever waits for an answer gets none
             if self._leaving:
@@ -222,4 +222,5 @@ class RecordLink:
         return heard
 
     def _kill(self) -> None:
-        os.kill(self._pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+            os.kill(self._pid, signal.SIGKILL)
