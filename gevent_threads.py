@@ -19,8 +19,8 @@ POOL_THREADS = 4
 
 _start_new_thread = get_original("_thread", "start_new_thread")
 _allocate_lock = get_original("_thread", "allocate_lock")
-_get_ident = get_original("_thread", "get_ident")
 _waitpid = get_original("os", "waitpid")
+_get_ident = get_original("_thread", "get_ident")
 
 
 class GeventNativeThreads(NativeThreads):
@@ -41,15 +41,13 @@ class GeventNativeThreads(NativeThreads):
         # in a greenlet: the loop itself must not wait for anything
         self._loop.run_callback_threadsafe(gevent.spawn, function, *arguments)
 
-    def wait_for_end(self, pid: int) -> None:
-        # gevent's own waits in a loop, which a native thread has not; the worker's loop may have
-        # collected the child already
-        with contextlib.suppress(ChildProcessError):
-            _waitpid(pid, 0)
-
     def lock(self) -> Lock:
         lock: Lock = _allocate_lock()
         return lock
+
+    def reap(self, pid: int) -> None:
+        with contextlib.suppress(ChildProcessError):  # gevent's loop did
+            _waitpid(pid, 0)
 
     def place(self) -> object:
         return _get_ident()

@@ -49,13 +49,14 @@ class NativeThreads:
         """From a native thread: have `function` called where logging and locks are safe."""
         function(*arguments)
 
-    def wait_for_end(self, pid: int) -> None:
-        """In a native thread: wait until this child process has ended."""
-        os.waitpid(pid, 0)
-
     def lock(self) -> Lock:
         """A lock between native threads and others; `release()` never waits."""
         return _thread.allocate_lock()
+
+    def reap(self, pid: int) -> None:
+        """From a native thread: wait for the end of a child process."""
+        with contextlib.suppress(ChildProcessError):  # somebody else did
+            os.waitpid(pid, 0)
 
     def place(self) -> object:
         """Which of the threads this is, where each must have things of its own."""

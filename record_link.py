@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import sys
-import tempfile
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -87,7 +85,6 @@ class RecordLink:
         self._deaths = 0
         self._writing = native.lock()
         self._pid = 0
-        self._directory = ""
         self._to_process = -1
         self._leaving = False
         self._over = Bell(native)
@@ -96,7 +93,6 @@ class RecordLink:
         """Start the process, and hear it from now on; once, after any fork."""
         if self._pid:
             return
-        self._directory = tempfile.mkdtemp(prefix="tamlil-")  # nobody else may look into it
         heard = self._spawn()
         self._native.start(lambda: self._hear(heard), "record-link")
 
@@ -108,11 +104,6 @@ class RecordLink:
     def businesses(self) -> list[Business] | None:
         """The businesses as the process said last; None before it has."""
         return self._known
-
-    @property
-    def api_socket(self) -> str:
-        """Where the process answers requests of the API."""
-        return f"{self._directory}/api"
 
     def write(self, batch: Sequence[Record]) -> list[Refused]:
         """Have a batch written, for the writer's thread; waits until it is.
@@ -146,7 +137,6 @@ class RecordLink:
             self._send(Leave())
         if not self._native.call(self._over.wait, seconds):
             self._kill()
-        shutil.rmtree(self._directory, ignore_errors=True)
 
     def _send(self, message: ToProcess) -> None:
         with self._writing:  # so that nobody closes the descriptor meanwhile
@@ -165,7 +155,7 @@ class RecordLink:
             with self._writing:
                 os.close(self._to_process)
                 self._to_process = -1
-            self._native.wait_for_end(self._pid)
+            self._native.reap(self._pid)
             self._deaths += 1
             self._answered.ring()  # whoever waits for an answer gets none
             if self._leaving:
@@ -197,8 +187,6 @@ class RecordLink:
 
     def _spawn(self) -> int:
         """Start the process; returns the descriptor at which it is heard."""
-        with contextlib.suppress(FileNotFoundError):  # of a process that died
-            os.unlink(self.api_socket)
         from_worker, self._to_process = os.pipe()
         heard, to_worker = os.pipe()
         for descriptor in (from_worker, to_worker):
@@ -212,7 +200,6 @@ class RecordLink:
                     self.worker_id,
                     str(from_worker),
                     str(to_worker),
-                    self.api_socket,
                 ],
                 os.environ,
             )
@@ -222,5 +209,5 @@ class RecordLink:
         return heard
 
     def _kill(self) -> None:
-        with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+        with contextlib.suppress(ProcessLookupError):  # it was quicker
             os.kill(self._pid, signal.SIGKILL)

@@ -89,6 +89,17 @@ else:
 places = {native.call(native.place) for _ in range(3)}
 assert native.place() not in places
 
+# a child's end is waited for without the loop, which has its own idea of children
+import os, sys
+pid = os.posix_spawn(sys.executable, [sys.executable, "-c", ""], os.environ)
+native.call(native.reap, pid)
+try:
+    os.kill(pid, 0)
+except ProcessLookupError:
+    pass
+else:
+    raise AssertionError("not reaped")
+
 # what a native thread tells arrives where it may wait, in a greenlet of the loop's thread
 bell, told = Bell(native), []
 
