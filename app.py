@@ -17,7 +17,6 @@ import click
 import flask_sock
 from flask import Flask
 
-import api_forward
 import health
 import media_ws_ai
 import record_link
@@ -89,8 +88,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     shared = SharedSpeech(settings.stt_waiting_mib * MEBIBYTE)
     app = Flask(__name__)
     app.config["MAX_CONTENT_LENGTH"] = WEBHOOK_BYTES
-    link = record_link.here()
-    records = RecordService(settings, link, registry)
+    records = RecordService(settings, record_link.here(), registry)
     businesses = records.businesses
     tokens = StreamTokens(settings.secret_key or secrets.token_hex(32))
     door = Door(signature_of(settings))
@@ -131,7 +129,6 @@ def create_app(settings: Settings | None = None) -> Flask:
         room_beside=lambda: worker_room.here().beside,
     )
     app.register_blueprint(voice_webhooks.make_blueprint(webhooks, door))
-    app.register_blueprint(api_forward.make_blueprint(lambda: link.api_socket))
     app.cli.add_command(twilio_commands.group)
     app.extensions["tamlil"] = Service(settings, registry, records)
     return app

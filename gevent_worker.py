@@ -54,4 +54,5 @@ class MediaWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         self.handle_exit(sig, frame)
 
     def _drain(self) -> None:
-        self.wsgi.extensions["tamlil"].drain()
+        if hasattr(self, "wsgi"):  # else it is still starting, and has no calls
+            self.wsgi.extensions["tamlil"].drain()

@@ -17,14 +17,11 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
-from pathlib import Path
 
 from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError, StatementError
 
-import api_server
 import lost_calls
 import record_messages
-import records_app
 from call_log import configure_logging, logger, one_line
 from call_records import Record
 from database import Engines, database_url, now
@@ -115,9 +112,8 @@ def main(arguments: Sequence[str]) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     configure_logging()
-    worker_id, from_worker, to_worker, api_socket = arguments
+    worker_id, from_worker, to_worker = arguments
     settings = Settings.from_env(os.environ)
-    api_server.start(records_app.make_app(settings), Path(api_socket))
     RecordProcess(settings, worker_id, int(from_worker), int(to_worker)).run()
     return 0
 

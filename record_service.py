@@ -13,7 +13,7 @@ from registry import CallRegistry, LiveCall
 from settings import Settings
 
 # A worker takes no call before it knows the businesses; if the database is away, it says so
-_BUSINESSES_SECONDS = 10.0
+_BUSINESSES_SECONDS = 15.0
 # A drain is given so long to write what its calls have left, and to end
 _LAST_SECONDS, _LEAVE_SECONDS = 3.0, 2.0
 
