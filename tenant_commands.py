@@ -14,6 +14,7 @@ import msgspec
 import retention
 import tenant_key_commands
 import tenant_number_commands
+import webhook_commands
 from business_records import load_tenant
 from businesses import Business
 from database import db, now, writes
@@ -35,6 +36,7 @@ from tenant_removal import count_live_calls, count_records, remove_business
 group = RecordGroup("tenant", help="The businesses that share this service, and their records.")
 group.add_command(tenant_number_commands.group)
 group.add_command(tenant_key_commands.group)
+group.add_command(webhook_commands.group)
 
 
 @group.command("add")

@@ -7,35 +7,28 @@ the command cannot be carried out as it was given; what is wrong is one line, ne
 
 from __future__ import annotations
 
-import functools
 import json
 import os
-import sys
 import time
 import uuid
-from collections.abc import Callable
 from datetime import datetime
-from typing import Any, NoReturn, ParamSpec
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import click
-from flask.cli import AppGroup
-from sqlalchemy.exc import OperationalError
 
 import webhook_records
 from business_records import load_tenant, load_webhook, secrets_of
-from call_log import one_line
+from command_line import fail
 from database import db, now, writes
-from errors import BadWebhook, NotFound, SettingsError
 from models import Event, WebhookSecret
+from record_command import RecordGroup, json_option, print_json
 from settings import Settings
 from webhook_addresses import parse, resolve
 from webhook_client import WebhookClient
 from webhook_sender import post_event
 
-Arguments = ParamSpec("Arguments")
-
-group = AppGroup(
+group = RecordGroup(
     "webhook",
     help="""Where a business's events are sent.
 
@@ -48,30 +41,12 @@ Examples:
 """,
 )
 _business = click.argument("tenant_id", metavar="ID")
-_as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-
-
-def _clear_errors(command: Callable[Arguments, None]) -> Callable[Arguments, None]:
-    """What a person can mend is one line and an exit code."""
-
-    @functools.wraps(command)
-    def run(*arguments: Arguments.args, **options: Arguments.kwargs) -> None:
-        try:
-            command(*arguments, **options)
-        except (BadWebhook, NotFound, SettingsError) as fault:
-            _fail(2, str(fault))
-        except OperationalError as fault:
-            told = one_line(str(fault.orig))[:200]
-            _fail(1, f"the database cannot be used (flask db upgrade makes its tables): {told}")
-
-    return run
 
 
 @group.command("set")
 @_business
 @click.argument("url")
-@_as_json
-@_clear_errors
+@json_option
 def set_command(tenant_id: str, url: str, as_json: bool) -> None:
     """Send the events of business ID to URL (https://…), from the next call on.
 
@@ -98,8 +73,7 @@ def set_command(tenant_id: str, url: str, as_json: bool) -> None:
 
 @group.command("show")
 @_business
-@_as_json
-@_clear_errors
+@json_option
 def show_command(tenant_id: str, as_json: bool) -> None:
     """Say where the events of business ID go, and how many have arrived.
 
@@ -125,8 +99,7 @@ def show_command(tenant_id: str, as_json: bool) -> None:
 
 @group.command("remove")
 @_business
-@_as_json
-@_clear_errors
+@json_option
 def remove_command(tenant_id: str, as_json: bool) -> None:
     """Send the events of business ID nowhere any more; its secrets are deleted too.
 
@@ -143,8 +116,7 @@ def remove_command(tenant_id: str, as_json: bool) -> None:
 
 @group.command("test")
 @_business
-@_as_json
-@_clear_errors
+@json_option
 def test_command(tenant_id: str, as_json: bool) -> None:
     """Send a signed event `webhook.test` now, and say what came back.
 
@@ -168,15 +140,14 @@ def test_command(tenant_id: str, as_json: bool) -> None:
         return
     if as_json:
         _say(as_json, told)
-    _fail(1, f"not delivered: {sent.error}")
+    fail(1, f"not delivered: {sent.error}")
 
 
 @group.command("events")
 @_business
 @click.option("--given-up", is_flag=True, help="Only those that were given up.")
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 10_000))
-@_as_json
-@_clear_errors
+@json_option
 def events_command(tenant_id: str, given_up: bool, limit: int, as_json: bool) -> None:
     """List the newest events of business ID, the newest first.
 
@@ -195,8 +166,7 @@ def events_command(tenant_id: str, given_up: bool, limit: int, as_json: bool) ->
 @click.option("--event", "uid", metavar="UID", help="This one event.")
 @click.option("--given-up", is_flag=True, help="All that were given up.")
 @click.option("--since", metavar="TIME", help="All since then: 2026-11-27T14:00, local or +02:00.")
-@_as_json
-@_clear_errors
+@json_option
 def resend_command(
     tenant_id: str, uid: str | None, given_up: bool, since: str | None, as_json: bool
 ) -> None:
@@ -209,7 +179,7 @@ def resend_command(
       flask tenant webhook resend clinic --event 5b0c7c6a4f0e4c0d8c7a1f2e3d4c5b6a
     """
     if sum((uid is not None, given_up, since is not None)) != 1:
-        _fail(2, "say which events: one of --event UID, --given-up, --since TIME")
+        fail(2, "say which events: one of --event UID, --given-up, --since TIME")
     writes()
     if uid is not None:
         count = webhook_records.resend_event(tenant_id, uid)
@@ -221,15 +191,13 @@ def resend_command(
     _say(as_json, {"business": tenant_id, "events": count}, f"{count} events are sent again")
 
 
-@group.group("secret")
-def secret_group() -> None:
-    """The secrets that a business's events are signed with."""
+secret_group = RecordGroup("secret", help="The secrets that a business's events are signed with.")
+group.add_command(secret_group)
 
 
 @secret_group.command("new")
 @_business
-@_as_json
-@_clear_errors
+@json_option
 def new_secret_command(tenant_id: str, as_json: bool) -> None:
     """Make a new secret and show it, once; the older ones stay valid until they are removed.
 
@@ -248,8 +216,7 @@ def new_secret_command(tenant_id: str, as_json: bool) -> None:
 
 @secret_group.command("list")
 @_business
-@_as_json
-@_clear_errors
+@json_option
 def list_secrets_command(tenant_id: str, as_json: bool) -> None:
     """List the secrets of business ID, without what is secret in them.
 
@@ -266,8 +233,7 @@ def list_secrets_command(tenant_id: str, as_json: bool) -> None:
 @secret_group.command("remove")
 @_business
 @click.argument("secret_id", metavar="SECRET", type=int)
-@_as_json
-@_clear_errors
+@json_option
 def remove_secret_command(tenant_id: str, secret_id: int, as_json: bool) -> None:
     """Sign with SECRET (its number in the list) no more.
 
@@ -303,7 +269,7 @@ def _moment(tenant_id: str, text: str) -> datetime:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        _fail(2, f"--since {text[:40]!r}: write a time as 2026-11-27T14:00 or …+02:00")
+        fail(2, f"--since {text[:40]!r}: write a time as 2026-11-27T14:00 or …+02:00")
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=zone)
 
 
@@ -327,10 +293,8 @@ def _event_line(event: dict[str, Any]) -> str:
 
 
 def _say(as_json: bool, told: object, *lines: str) -> None:
-    for line in [json.dumps(told, ensure_ascii=False)] if as_json else lines:
-        click.echo(line)
-
-
-def _fail(code: int, told: str) -> NoReturn:
-    click.echo(f"tamlil: {told}", err=True)
-    sys.exit(code)
+    if as_json:
+        print_json(told)
+    else:
+        for line in lines:
+            click.echo(line)

@@ -13,6 +13,7 @@ from databases import fresh_sqlite
 from google_keys import service_account_key
 from record_cli import OLD, Run, add_call, command_runner, fill, records_of
 from test_tenant_isolation import CASES, commands_of
+from test_webhook_commands import OWNERS
 
 import tenant_commands
 import tenant_removal
@@ -336,4 +337,5 @@ def test_every_command_explains_itself_and_speaks_json(quick: Run, path: str) ->
 
 def test_the_table_of_commands_is_whole() -> None:
     """What is tested above for every command is tested for all there are."""
-    assert set(commands_of(tenant_commands.group)) == set(CASES)
+    of_webhooks = {f"webhook {path}" for path in OWNERS}  # in a table of their own
+    assert set(commands_of(tenant_commands.group)) == set(CASES) | of_webhooks

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import click
 import pytest
 from click.testing import Result
 from databases import fresh_sqlite
-from flask import Flask
+from record_cli import Run, command_runner
 from webhook_parts import AT, add_events, add_webhook, engines_at, events
 from webhook_receiver import SECRET, Answer, WebhookReceiver
 
@@ -18,26 +18,19 @@ import webhook_commands
 from database import Engines
 from local_stack import free_port
 from models import Webhook, WebhookSecret
-from record_setup import database_app
-from settings import Settings
 from webhook_queue import WebhookQueue
 from webhook_signing import new_secret
 
-Run = Callable[..., Result]
+
+@pytest.fixture
+def database() -> str:
+    return fresh_sqlite()
 
 
 @pytest.fixture
-def app(monkeypatch: pytest.MonkeyPatch) -> Flask:
-    monkeypatch.delenv("WEBHOOK_ALLOW_PRIVATE", raising=False)
-    app = database_app(Settings(database_url=fresh_sqlite()))
-    app.cli.add_command(webhook_commands.group)
-    return app
-
-
-@pytest.fixture
-def engines(app: Flask) -> Iterator[Engines]:
+def engines(database: str) -> Iterator[Engines]:
     """Two businesses: `clinic` has events in every state, `garage` a webhook of its own."""
-    with engines_at(str(app.config["SQLALCHEMY_DATABASE_URI"])) as engines:
+    with engines_at(database) as engines:
         add_webhook(engines, "clinic", "https://127.0.0.1:9999/clinic")
         add_webhook(engines, "garage", "https://127.0.0.1:9999/garage", new_secret())
         settle(engines)
@@ -45,15 +38,15 @@ def engines(app: Flask) -> Iterator[Engines]:
 
 
 @pytest.fixture
-def run(app: Flask, engines: Engines) -> Run:
-    def run(*words: str) -> Result:
-        return app.test_cli_runner().invoke(args=["webhook", *words])
-
-    return run
+def run(monkeypatch: pytest.MonkeyPatch, database: str, engines: Engines) -> Run:
+    """Runs `flask tenant webhook …`."""
+    monkeypatch.delenv("WEBHOOK_ALLOW_PRIVATE", raising=False)
+    _, tenant = command_runner(monkeypatch, database)
+    return lambda *words: tenant("webhook", *words)
 
 
 @pytest.fixture
-def private(monkeypatch: pytest.MonkeyPatch) -> None:
+def private(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WEBHOOK_ALLOW_PRIVATE", "1")
 
 
@@ -233,13 +226,6 @@ def test_a_setting_that_is_wrong(run: Run, monkeypatch: pytest.MonkeyPatch) -> N
     """Names the variable."""
     monkeypatch.setenv("WEBHOOK_ALLOW_PRIVATE", "yes")
     refused(run("set", "clinic", "https://8.8.8.8/"), 2, "WEBHOOK_ALLOW_PRIVATE=yes")
-
-
-def test_a_database_without_tables(tmp_path: Any) -> None:
-    """Is said in one line."""
-    app = database_app(Settings(database_url=f"sqlite:///{tmp_path}/empty.db"))
-    app.cli.add_command(webhook_commands.group)
-    refused(app.test_cli_runner().invoke(args=["webhook", "show", "clinic"]), 1, "flask db upgrade")
 
 
 def test_secrets_are_rotated_without_a_gap(run: Run, private: None) -> None:
