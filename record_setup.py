@@ -48,6 +48,8 @@ def prepare(settings: Settings) -> None:
         try:
             flask_migrate.upgrade()
             writes()
+            # whoever starts at the same time waits here
+            db.session.execute(select(models.ServiceState).with_for_update())
             if not db.session.scalar(select(func.count()).select_from(models.Tenant)):
                 for business in first:
                     add_business(db.session(), business)

@@ -19,8 +19,10 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # Their assertions explain themselves as those of tests do.
 pytest.register_assert_rewrite("session_parts", "media_parts", "running_service", "speech_client")
 
-from front_door_parts import guarded_service  # noqa: E402  # after the line above
+from databases import fresh_sqlite  # noqa: E402  # after the line above
+from front_door_parts import guarded_service  # noqa: E402  # as above
 from guarded_calls import BUSINESSES  # noqa: E402  # as above
+from postgres_server import PostgresServer  # noqa: E402  # as above
 from running_service import RunningService  # noqa: E402  # as above
 
 # The machines are shared: a slow moment is not a failure.
@@ -33,6 +35,22 @@ def google() -> Iterator[SpeechServerThread]:
     """The stand-in for Google that knows every frame."""
     with SpeechServerThread(FrameEcho()) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL server, with a database of its own for who asks; leave it running."""
+    with PostgresServer() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_at(request: pytest.FixtureRequest) -> str:
+    """The URL of a fresh database with all tables, of each kind in turn."""
+    if request.param == "sqlite":
+        return fresh_sqlite()
+    server: PostgresServer = request.getfixturevalue("postgres")
+    return server.fresh()
 
 
 @pytest.fixture(scope="session")
