@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from errors import BadBusiness
-from language_models import check_model
+from language_models import check_language, check_model
 from twilio_messages import is_identifier
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ MOST_HINTS, HINT_LENGTH, HINTS_LENGTH = 5_000, 100, 100_000
 MOST_KEEP_DAYS = 36_500
 
 _E164 = re.compile(r"\+[1-9]\d{6,14}")
-_LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*")
 _VARIABLE = re.compile(r"[A-Z][A-Z0-9_]{0,99}")
 _REGIONS = ("global", "eu", "us")
 
@@ -53,9 +52,9 @@ def _check_numbers(business: Business) -> None:
 
 
 def _check_recognition(business: Business) -> None:
-    if business.language is not None and not _LANGUAGE.fullmatch(business.language):
-        raise BadBusiness(f"{business.language[:40]!r} is no language such as iw-IL")
-    if business.language is not None and business.model is not None:
+    if business.language is not None:
+        check_language(business.language)
+    if business.model is not None:
         check_model(business.language, business.model)
     if len(business.hints) > MOST_HINTS or sum(map(len, business.hints)) > HINTS_LENGTH:
         raise BadBusiness(
