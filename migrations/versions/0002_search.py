@@ -22,6 +22,8 @@ _SEPARATORS = (
 )
 _FINALS = dict(zip("ךםןףץ", "כמנפצ", strict=True))
 
+_LOT = 20
+
 _INDEXES = {
     "search_calls_caller": ("tenant_id", "caller", "started_at", "id"),
     "search_calls_called": ("tenant_id", "called", "started_at", "id"),
@@ -117,12 +119,19 @@ def _upgrade_sqlite() -> None:
 
 
 def _plain(column: str) -> str:
-    """The text of `column` without marks and with no final letters: `replace(replace(…`."""
+    """The text of `column` without marks and with no final letters.
+
+    A few letters at a time, each lot within the next: SQLite's parser takes no deeper nesting.
+    """
     letters = {**dict.fromkeys(_stripped(), ""), **{ord(a): b for a, b in _FINALS.items()}}
-    expression = column
-    for letter, instead in letters.items():
-        expression = f"replace({expression}, char({letter}), '{instead}')"
-    return expression
+    pairs = list(letters.items())
+    source = f"SELECT {column} AS words"
+    for first in range(0, len(pairs), _LOT):
+        expression = "words"
+        for letter, instead in pairs[first : first + _LOT]:
+            expression = f"replace({expression}, char({letter}), '{instead}')"
+        source = f"SELECT {expression} AS words FROM ({source})"
+    return f"({source})"
 
 
 def _stripped() -> list[int]:
