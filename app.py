@@ -17,6 +17,7 @@ import click
 import flask_sock
 from flask import Flask
 
+import api
 import health
 import media_ws_ai
 import twilio_commands
@@ -130,6 +131,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         room_beside=lambda: worker_room.here().beside,
     )
     app.register_blueprint(voice_webhooks.make_blueprint(webhooks, door))
+    api.attach(app, settings)
     app.cli.add_command(twilio_commands.group)
     app.extensions["tamlil"] = Service(settings, registry, records)
     return app

@@ -110,6 +110,10 @@ class Settings:
     records_waiting: int = _whole("RECORDS_WAITING", 100_000, 100, 10_000_000)
     worker_lease_seconds: float = _seconds("WORKER_LEASE_SECONDS", 30, 1, 3_600)
 
+    # For each key, and for each address that comes with wrong ones; a worker counts for itself
+    api_requests_per_minute: int = _whole("API_REQUESTS_PER_MINUTE", 120, 1, 1_000_000)
+    api_wrong_keys_per_minute: int = _whole("API_WRONG_KEYS_PER_MINUTE", 30, 1, 1_000_000)
+
     log_transcripts: bool = field(
         default=True, metadata={"variable": "LOG_TRANSCRIPTS", "kind": bool}
     )

@@ -99,10 +99,7 @@ def _upgrade_sqlite() -> None:
         "content_rowid='id', tokenize='unicode61 remove_diacritics 2', prefix='2 3')"
     )
     op.execute("INSERT INTO search_utterances (search_utterances) VALUES ('rebuild')")
-    add = (
-        "INSERT INTO search_utterances (rowid, words) "
-        f"VALUES (new.id, {_plain('new.text')});"
-    )
+    add = f"INSERT INTO search_utterances (rowid, words) VALUES (new.id, {_plain('new.text')});"
     remove = (
         "INSERT INTO search_utterances (search_utterances, rowid, words) "
         f"VALUES ('delete', old.id, {_plain('old.text')});"
