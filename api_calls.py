@@ -27,6 +27,7 @@ from api_fields import (
     next_field,
     number_field,
     page_of,
+    place_of,
 )
 from business_deletions import delete_call, delete_number
 from business_records import load_call, utterances_of
@@ -115,7 +116,7 @@ class CallsSchema(StrictSchema):
 class CallsAskedSchema(PageSchema):
     """Which calls."""
 
-    cursor = Cursor(2, metadata={"description": "`next` of the page before"})
+    cursor = Cursor(2, "`next` of the page before")
     since = Moment(data_key="from", metadata={"description": "began at this moment or later"})
     until = Moment(data_key="to", metadata={"description": "began before this moment"})
     number = number_field()
@@ -159,7 +160,7 @@ def list_calls(asked: dict[str, Any]) -> dict[str, Any]:
     A new call moves nothing: whoever follows `next` sees each call once.
     """
     limit = asked["limit"]
-    cursor = asked.get("cursor")
+    place = place_of(asked["cursor"]) if "cursor" in asked else None
     said = asked_words(asked["text"]) if "text" in asked else []
     if "text" in asked and not said:
         return {"calls": [], "next": None}
@@ -171,7 +172,7 @@ def list_calls(asked: dict[str, Any]) -> dict[str, Any]:
         live=asked.get("live"),
         said=said,
     )
-    after = CallPlace(moment_of(cursor[0]), cursor[1]) if cursor else None
+    after = CallPlace(moment_of(place[0]), place[1]) if place else None
     page, more = page_of(find_calls(tenant_id(), filters, limit + 1, after), limit)
     last = cursor_of(micros_of(page[-1].started_at), page[-1].id) if more else None
     return {"calls": page, "next": last}

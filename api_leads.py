@@ -11,7 +11,7 @@ from typing import Any
 from flask import Response, stream_with_context
 from flask_smorest import abort
 from marshmallow import fields, validate
-from sqlalchemy import tuple_
+from sqlalchemy import cast, tuple_
 
 from api_access import tenant_id
 from api_blueprint import blueprint
@@ -28,6 +28,7 @@ from api_fields import (
     next_field,
     number_field,
     page_of,
+    place_of,
 )
 from api_threads import run_in_thread
 from business_records import leads_of, load_lead
@@ -68,7 +69,7 @@ class LeadsSchema(StrictSchema):
 class LeadsAskedSchema(PageSchema):
     """Which leads."""
 
-    cursor = Cursor(2, metadata={"description": "`next` of the page before"})
+    cursor = Cursor(2, "`next` of the page before")
     number = number_field()
     name = Line(validate=validate.Length(1, 200), metadata={"description": "a part of the name"})
     since = Moment(data_key="from", metadata={"description": "called at this moment or later"})
@@ -96,9 +97,10 @@ def list_leads(asked: dict[str, Any]) -> dict[str, Any]:
         leads = leads.where(Lead.name.icontains(asked["name"], autoescape=True))
     if "since" in asked:
         leads = leads.where(Lead.last_call_at >= asked["since"])
-    if cursor := asked.get("cursor"):
-        last = (moment_of(cursor[0]), cursor[1])
-        leads = leads.where(tuple_(Lead.last_call_at, Lead.id) < last)
+    if "cursor" in asked:
+        micros, lead_id = place_of(asked["cursor"])
+        last = cast(moment_of(micros), Lead.last_call_at.type)
+        leads = leads.where(tuple_(Lead.last_call_at, Lead.id) < tuple_(last, lead_id))
     limit = asked["limit"]
     newest = leads.order_by(Lead.last_call_at.desc(), Lead.id.desc()).limit(limit + 1)
     page, more = page_of(db.session.scalars(newest).all(), limit)

@@ -17,6 +17,7 @@ from api_fields import (
     cursor_of,
     next_field,
     page_of,
+    place_of,
 )
 from call_search import find_utterances
 from models import Utterance
@@ -64,7 +65,7 @@ class SearchSchema(PageSchema):
             "word is found behind ו ה ב כ ל מ ש too."
         },
     )
-    cursor = Cursor(1, metadata={"description": "`next` of the page before"})
+    cursor = Cursor(1, "`next` of the page before")
 
 
 @blueprint.address("GET", "/search")
@@ -76,7 +77,7 @@ def search(asked: dict[str, Any]) -> dict[str, Any]:
     if not words:
         return {"results": [], "next": None}
     limit = asked["limit"]
-    before = asked["cursor"][0] if "cursor" in asked else None
+    before = place_of(asked["cursor"])[0] if "cursor" in asked else None
     page, more = page_of(find_utterances(tenant_id(), words, limit + 1, before), limit)
     return {
         "results": [_found(utterance, call_sid, words) for utterance, call_sid in page],

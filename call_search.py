@@ -29,7 +29,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import TSQUERY
 from sqlalchemy.sql.expression import cast
 
-from business_records import calls_of, utterances_of
+from business_records import calls_of, utterances_matching, utterances_of
 from database import db
 from models import Call, Utterance
 from search_words import AskedWord
@@ -69,16 +69,16 @@ def find_calls(
         return _newest(tenant_id, _newest_ids(calls, asked.number, limit), limit)
     said = _Said(tenant_id, asked.said)
     if not said.is_ordered:
-        newest = _newest_ids(calls, asked.number, limit * _NEWEST_CALLS)
-        found = _newest(tenant_id, newest, limit, said.on_call())
-        if len(found) == limit:
+        looked_at = limit * _NEWEST_CALLS
+        ids = db.session.scalars(_newest_ids(calls, asked.number, looked_at)).all()
+        found = _newest(tenant_id, ids, limit, said.on_call())
+        if len(found) == limit or len(ids) < looked_at:
             return found
     if asked.number is not None:
         calls = calls.where(or_(Call.caller == asked.number, Call.called == asked.number))
     hits = said.hits().cte("hits").prefix_with("MATERIALIZED", dialect="postgresql")
-    return _newest(
-        tenant_id, calls.with_only_columns(Call.id), limit, Call.id.in_(select(hits.c.call_id))
-    )
+    is_hit = Call.id.in_(select(hits.c.call_id))
+    return _newest(tenant_id, calls.with_only_columns(Call.id), limit, is_hit)
 
 
 def find_utterances(
@@ -141,6 +141,7 @@ class _Said:
     """
 
     def __init__(self, tenant_id: str, said: Sequence[AskedWord]) -> None:
+        self._tenant_id = tenant_id
         self._utterances = utterances_of(tenant_id)
         self.is_ordered = db.session.get_bind().dialect.name == "sqlite"
         if self.is_ordered:
@@ -157,9 +158,8 @@ class _Said:
 
     def hits(self) -> Select[int, int]:
         """All of them, in no order."""
-        return self._utterances.with_only_columns(Utterance.id, Utterance.call_id).where(
-            self._matches
-        )
+        found = utterances_matching(self._tenant_id, self._matches)
+        return found.with_only_columns(Utterance.id, Utterance.call_id)
 
     def on_call(self) -> ColumnElement[bool]:
         """Whether one of them is on the call; looked up call by call, not all at once."""

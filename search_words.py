@@ -7,6 +7,7 @@ change both, with a new migration that indexes again.
 
 from __future__ import annotations
 
+import functools
 import re
 import unicodedata
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ SEPARATORS = (
     r"\u0001-\u002f\u003a-\u0040\u005b-\u0060\u007b-\u00bf\u00d7\u00f7\u05be\u05c0\u05c3\u05c6"
     r"\u060c\u061b\u061f\u0640\u066a-\u066d\u06d4\u2000-\u2bff\u3000-\u303f"
 )
-FINAL_LETTERS = ("ךםןףץ", "כמנפצ")
+FINAL_LETTERS = ("ךםןףץς", "כמנפצσ")
 # Longer ones are cut: an index has a limit
 WORD_LETTERS = 64
 
@@ -33,6 +34,12 @@ _MARKS = re.compile(f"[{MARKS}]")
 _SEPARATORS = re.compile(f"[\\x00{SEPARATORS}]+")
 _SPOKEN = re.compile(r"\S+")
 _FINALS = str.maketrans(*FINAL_LETTERS)
+
+# What surely ends a word in a text that is as it was: the others may be parts of one, as ½ is
+_IN_TEXT = re.compile(
+    r"[^\s\x00-\x21\x23-\x26\x28-\x2f\x3a-\x40\x5b-\x5f\x7b-\x7f"
+    r"\u05be\u05c0\u05c3\u060c\u061b\u061f\u2010-\u2015\u2026]+"
+)
 
 # A question of more words finds nothing more
 _ASKED_WORDS = 12
@@ -54,11 +61,6 @@ class AskedWord:
             return (self.word,)
         return (self.word, *(prefix + self.word for prefix in _HEBREW_PREFIXES))
 
-    def is_in(self, word: str) -> bool:
-        """Whether a word of `words_of()` is it."""
-        forms = self.forms()
-        return word.startswith(forms) if self.begins else word in forms
-
 
 def words_of(text: str) -> list[str]:
     """The words of `text`, in order, as they are compared."""
@@ -79,12 +81,17 @@ def asked_words(text: str) -> list[AskedWord]:
 
 def places_of(text: str, asked: list[AskedWord]) -> list[tuple[int, int]]:
     """Where in `text` the words are: (start, end) of each, in characters."""
+    whole = {form for one in asked if not one.begins for form in one.forms()}
+    beginnings = tuple(form for one in asked if one.begins for form in one.forms())
     return [
         found.span()
-        for found in re.finditer(f"[^\\x00{_IN_TEXT}]+", text)
-        if any(one.is_in(word) for word in words_of(found.group()) for one in asked)
+        for found in _IN_TEXT.finditer(text)
+        if any(
+            word in whole or word.startswith(beginnings) for word in _words_of_part(found.group())
+        )
     ]
 
 
-# Quotes are within words, unless they stand at their ends
-_IN_TEXT = SEPARATORS.replace(r"\u0001-\u002f", r"\u0001-\u0021\u0023-\u0026\u0028-\u002f")
+@functools.lru_cache(maxsize=10_000)
+def _words_of_part(part: str) -> tuple[str, ...]:
+    return tuple(words_of(part))

@@ -20,7 +20,7 @@ _SEPARATORS = (
     r"\u0001-\u002f\u003a-\u0040\u005b-\u0060\u007b-\u00bf\u00d7\u00f7\u05be\u05c0\u05c3\u05c6"
     r"\u060c\u061b\u061f\u0640\u066a-\u066d\u06d4\u2000-\u2bff\u3000-\u303f"
 )
-_FINALS = dict(zip("ךםןףץ", "כמנפצ", strict=True))
+_FINALS = dict(zip("ךםןףץς", "כמנפצσ", strict=True))
 
 _LOT = 20
 
