@@ -4,7 +4,7 @@ PYTHON ?= python3
 SAMPLE ?= samples/clinic-appointment.wav
 BIN := .venv/bin
 
-.PHONY: demo test soak lint serve bench bench-records clean
+.PHONY: demo test soak lint serve bench bench-database bench-records clean
 
 demo: .venv/.local
 	$(BIN)/python demo.py $(SAMPLE)
@@ -34,6 +34,10 @@ bench-records: .venv/.dev
 
 bench: .venv/.dev
 	PYTHONPATH=.:tests $(BIN)/python bench/cpu_per_call.py
+
+# How late a worker's loop is with a database that is well, slow, under load or gone.
+bench-database: .venv/.dev
+	PYTHONPATH=.:tests $(BIN)/python bench/database_delay.py
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any
+from typing import Any, ClassVar
 
 import flask_smorest
+from webargs.flaskparser import FlaskParser
 
 from api_problems import CONTENT_TYPE, ProblemSchema
 
@@ -37,8 +38,16 @@ _ALWAYS = (401, 429, 503)
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
+class _Parser(FlaskParser):
+    """webargs', which would not tell somebody that they have mistyped a query's name."""
+
+    DEFAULT_UNKNOWN_BY_LOCATION: ClassVar[dict[str, str | None]] = {}
+
+
 class ApiBlueprint(flask_smorest.Blueprint):  # type: ignore[misc]  # it has no types
     """Below /api: each address says which refusals it knows besides those that all know."""
+
+    ARGUMENTS_PARSER = _Parser()
 
     def address(self, method: str, rule: str, *refusals: int, **options: Any) -> Decorator:
         """Decorates a view with its address, its method and its refusals."""

@@ -11,7 +11,7 @@ from typing import Any
 from flask import Response, stream_with_context
 from flask_smorest import abort
 from marshmallow import fields, validate
-from sqlalchemy import cast, tuple_
+from sqlalchemy import literal, tuple_
 
 from api_access import tenant_id
 from api_blueprint import blueprint
@@ -99,8 +99,8 @@ def list_leads(asked: dict[str, Any]) -> dict[str, Any]:
         leads = leads.where(Lead.last_call_at >= asked["since"])
     if "cursor" in asked:
         micros, lead_id = place_of(asked["cursor"])
-        last = cast(moment_of(micros), Lead.last_call_at.type)
-        leads = leads.where(tuple_(Lead.last_call_at, Lead.id) < tuple_(last, lead_id))
+        last = literal(moment_of(micros), Lead.last_call_at.type)
+        leads = leads.where(tuple_(Lead.last_call_at, Lead.id) < tuple_(last, literal(lead_id, Lead.id.type)))
     limit = asked["limit"]
     newest = leads.order_by(Lead.last_call_at.desc(), Lead.id.desc()).limit(limit + 1)
     page, more = page_of(db.session.scalars(newest).all(), limit)

@@ -19,6 +19,7 @@ from sqlalchemy import (
     Select,
     column,
     exists,
+    literal,
     literal_column,
     or_,
     select,
@@ -110,8 +111,8 @@ def _filtered(tenant_id: str, asked: CallFilter, after: CallPlace | None) -> Sel
     if asked.live is not None:
         calls = calls.where(Call.ended_at.is_(None) if asked.live else Call.ended_at.is_not(None))
     if after is not None:
-        at = cast(after.started_at, Call.started_at.type)
-        calls = calls.where(tuple_(Call.started_at, Call.id) < tuple_(at, after.id))
+        at = literal(after.started_at, Call.started_at.type)
+        calls = calls.where(tuple_(Call.started_at, Call.id) < tuple_(at, literal(after.id, Call.id.type)))
     return calls
 
 

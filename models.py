@@ -98,7 +98,7 @@ class Call(Model):
     tenant_id: Mapped[str] = _of_tenant()
     caller: Mapped[str] = mapped_column(String(40), default="")  # "From"
     called: Mapped[str] = mapped_column(String(40), default="")  # "To"
-    direction: Mapped[str] = mapped_column(String(20), default="inbound")
+    direction: Mapped[str] = mapped_column(String(40), default="inbound")
     started_at: Mapped[datetime] = mapped_column(Moment)
     ended_at: Mapped[datetime | None] = mapped_column(Moment)
     outcome: Mapped[str | None] = mapped_column(String(20))  # see call_records.Outcome

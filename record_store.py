@@ -20,7 +20,7 @@ from call_records import CallOver, Outcome, Record, Said, StreamEnded, StreamSta
 from database import Engines, insert_into
 from leads import touch_lead
 from models import Call, CallStream, EndedCall, Tenant, Utterance
-from usage import add_usage
+from usage import UsageNotes
 
 # A call whose stream broke has so long to come back with another one
 RESUME_SECONDS = 30.0
@@ -89,6 +89,7 @@ class _Batch:
         self.places = places
         self._said: list[tuple[Said, _Place]] = []
         self._outbox = outbox.Outbox(session)
+        self._usage = UsageNotes()
 
     def write(self, batch: Iterable[Record]) -> list[Refused]:
         refused: list[Refused] = []
@@ -98,6 +99,7 @@ class _Batch:
             except Unwritable as fault:
                 refused.append(Refused(record, str(fault)))
         self._write_said()
+        self._usage.write(self._session)
         return refused
 
     def _write(self, record: Record) -> None:
@@ -194,7 +196,7 @@ class _Batch:
         )
         session.add(call)
         session.flush()
-        add_usage(session, tenant, call, calls=1)
+        self._usage.add(tenant, call, calls=1)
         return call
 
     def _end(self, record: StreamEnded) -> None:
@@ -209,8 +211,7 @@ class _Batch:
         call = session.get_one(Call, stream.call_id, with_for_update=True)
         stream.ended_at, stream.lost = record.at, False
         _count(call, record)
-        add_usage(
-            session,
+        self._usage.add(
             session.get_one(Tenant, call.tenant_id),
             call,
             seconds=record.counts.seconds,

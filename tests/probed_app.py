@@ -1,16 +1,42 @@
-"""The application with one more address, `/probe`, that counts what a leak would leave behind."""
+"""The application with two more addresses, for tests and benchmarks.
+
+`/probe` counts what a leak would leave behind; `/delays` says how late the loop was since it was
+last asked: a greenlet sleeps for 5 ms over and over and notes how much longer it took. With
+`PROBE_WITHOUT_RECORDS=1` nothing is written and no database is looked at once the service runs.
+"""
 
 from __future__ import annotations
 
 import gc
+import os
 import threading
+import time
 
 from flask import Response, jsonify
 from greenlet import greenlet
 
 from app import create_app
 
+TICK_SECONDS = 0.005
+
 app = create_app()
+_late: list[float] = []
+
+_records = app.extensions["tamlil"].records
+if os.environ.get("PROBE_WITHOUT_RECORDS") == "1":
+    _records.writer.put = lambda record: True
+else:
+    _records.start()
+
+
+def _tick() -> None:
+    while True:
+        began = time.monotonic()
+        time.sleep(TICK_SECONDS)
+        _late.append(time.monotonic() - began - TICK_SECONDS)
+
+
+threading.Thread(target=_tick, name="probe", daemon=True).start()
 
 
 @app.get("/probe")
@@ -20,4 +46,17 @@ def probe() -> Response:
         threads=threading.active_count(),
         greenlets=sum(1 for o in gc.get_objects() if isinstance(o, greenlet) and not o.dead),
         live=app.extensions["tamlil"].registry.live,
+    )
+
+
+@app.get("/delays")
+def delays() -> Response:
+    late = sorted(_late)
+    _late.clear()
+
+    def at(share: float) -> float:
+        return round(late[min(len(late) - 1, int(len(late) * share))] * 1000, 2) if late else 0.0
+
+    return jsonify(
+        count=len(late), p50_ms=at(0.5), p95_ms=at(0.95), p99_ms=at(0.99), worst_ms=at(1.0)
     )

@@ -47,6 +47,7 @@ class RunningService:
         )
         self._change = threading.Condition()
         self.lines: list[str] = []
+        self.line_times: list[float] = []  # when each was read, by time.monotonic()
 
     @property
     def url(self) -> str:
@@ -147,6 +148,7 @@ class RunningService:
         for line in self.process.stdout:
             with self._change:
                 self.lines.append(line.rstrip("\n"))
+                self.line_times.append(time.monotonic())
                 self._change.notify_all()
 
 

@@ -73,7 +73,7 @@ def upgrade() -> None:
         sa.Column("tenant_id", sa.String(length=64), nullable=False),
         sa.Column("caller", sa.String(length=40), nullable=False),
         sa.Column("called", sa.String(length=40), nullable=False),
-        sa.Column("direction", sa.String(length=20), nullable=False),
+        sa.Column("direction", sa.String(length=40), nullable=False),
         sa.Column("started_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("ended_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("outcome", sa.String(length=20), nullable=True),

@@ -1,0 +1,121 @@
+"""Calls that nobody ends any more, on both databases."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from record_parts import AT, ended, engines_at, one, rows, said, seconds, started
+
+import lost_calls
+from call_records import CallOver, StreamCounts
+from database import Engines
+from models import Call, CallStream, EndedCall, Event, Worker
+from record_store import RESUME_SECONDS, RecordStore
+
+LATER = AT + seconds(100)
+
+
+@pytest.fixture
+def engines(database_at: str) -> Iterator[Engines]:
+    with engines_at(database_at, "clinic", webhooks=True) as engines:
+        yield engines
+
+
+def alive(engines: Engines, worker: str, at: float = 100) -> None:
+    with engines.writing() as session:
+        lost_calls.note_alive(session, worker, AT + seconds(at))
+
+
+def close_lost(engines: Engines) -> int:
+    with engines.writing() as session:
+        return lost_calls.close_lost(session, AT + seconds(90), LATER)
+
+
+def test_calls_of_a_worker_that_is_not_seen_are_lost(engines: Engines) -> None:
+    """Ended once, with their event; those of workers that live are left alone."""
+    dead, live = started("CA1"), started("CA2")
+    RecordStore(engines, "dead").write([dead, said(dead, "the last words")])
+    RecordStore(engines, "live").write([live])
+    alive(engines, "dead", 10)
+    alive(engines, "live")
+    assert close_lost(engines) == 1
+    first, second = rows(engines, Call)
+    assert (first.outcome, first.reason, first.ended_at) == ("lost", "its worker died", LATER)
+    assert second.ended_at is None
+    assert [event.type for event in rows(engines, Event, Event.type == "call.ended")] == [
+        "call.ended"
+    ]
+    assert [worker.id for worker in rows(engines, Worker)] == ["live"]
+    assert close_lost(engines) == 0
+
+
+def test_a_worker_that_was_never_seen_is_dead_too(engines: Engines) -> None:
+    """It died before its first note, or its note was tidied away."""
+    RecordStore(engines, "w1").write([started()])
+    assert close_lost(engines) == 1
+
+
+def test_a_lost_stream_whose_call_went_on_elsewhere_ends_nothing(engines: Engines) -> None:
+    """The caller came back with a new stream at another worker."""
+    RecordStore(engines, "dead").write([started()])
+    RecordStore(engines, "live").write([started(at=AT + seconds(5))])
+    alive(engines, "live")
+    assert close_lost(engines) == 0
+    assert one(engines, Call).ended_at is None
+    assert [stream.lost for stream in rows(engines, CallStream)].count(True) == 1
+
+
+def test_a_worker_that_was_only_cut_off_ends_its_call_itself(engines: Engines) -> None:
+    """With its own figures, and what it still has to write is written."""
+    stream = started()
+    store = RecordStore(engines, "w1")
+    store.write([stream])
+    close_lost(engines)
+    store.write([said(stream, "late"), ended(stream, 200, counts=StreamCounts(frames=10_000))])
+    call = one(engines, Call)
+    assert (call.outcome, call.frames, call.ended_at) == ("completed", 10_000, AT + seconds(200))
+
+
+def test_a_broken_call_ends_when_no_new_stream_comes(engines: Engines) -> None:
+    """After its time, at the moment at which its stream broke."""
+    stream = started()
+    RecordStore(engines, "w1").write([stream, ended(stream, 5, code=1006, reason="broke")])
+    for at, count in ((5 + RESUME_SECONDS - 1, 0), (5 + RESUME_SECONDS + 1, 1), (999, 0)):
+        with engines.writing() as session:
+            assert lost_calls.close_broken(session, AT + seconds(at)) == count
+    call = one(engines, Call)
+    assert (call.outcome, call.reason, call.ended_at) == ("broken", "broke", AT + seconds(5))
+
+
+def test_who_is_told_that_a_call_is_over(engines: Engines) -> None:
+    """Whoever looks within the time; old words are tidied away."""
+    RecordStore(engines, "w1").write([CallOver("CA1", AT), CallOver("CA2", LATER)])
+    with engines.reading() as session:
+        assert sorted(lost_calls.told_over(session, AT)) == ["CA1", "CA2"]
+        assert lost_calls.told_over(session, AT + seconds(50)) == ["CA2"]
+    with engines.writing() as session:
+        lost_calls.close_broken(session, AT + seconds(3601))
+    with engines.reading() as session:
+        assert [row.call_sid for row in session.query(EndedCall)] == ["CA2"]
+
+
+def test_a_call_with_a_newer_stream_elsewhere_is_taken_over(engines: Engines) -> None:
+    """Of two workers only the one with the older stream is told; ended streams do not count."""
+    old, new = started("CA1"), started("CA1", at=AT + seconds(1))
+    RecordStore(engines, "w1").write([old, started("CA2")])
+    RecordStore(engines, "w2").write([new])
+    with engines.reading() as session:
+        assert list(lost_calls.taken_over(session, "w1")) == ["CA1"]
+        assert list(lost_calls.taken_over(session, "w2")) == []
+    RecordStore(engines, "w1").write([ended(old)])
+    with engines.reading() as session:
+        assert list(lost_calls.taken_over(session, "w1")) == []
+
+
+def test_a_worker_that_ends_in_order_leaves_no_note(engines: Engines) -> None:
+    """Nobody waits for it."""
+    alive(engines, "w1")
+    with engines.writing() as session:
+        lost_calls.note_end(session, "w1")
+    assert rows(engines, Worker) == []

@@ -1,0 +1,234 @@
+"""The records of a running service: every final in its own call and business, whatever happens.
+
+40 calls of 4 businesses, whose frames say whose they are, through real workers into a real SQLite
+and a real PostgreSQL: at peace, with the database taken away in the middle, with a worker killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import signal
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+import pytest
+from postgres_server import PostgresServer
+from record_parts import engines_at, rows
+from running_service import RunningService
+
+from database import Engines
+from frame_echo import EchoAnswers, FrameEcho, frames_said, numbered_frame
+from models import Call, CallStream, Utterance
+from service_log import parse_line
+from speech_server_thread import SpeechServerThread
+from twilio_calls import PlannedCall, play_calls
+from twilio_stream import CallReport
+
+CALLS, BUSINESSES = 40, 4
+PATIENCE = 30.0
+
+# By call: its business and its text, in order
+Told = dict[str, tuple[str, list[str]]]
+
+
+@pytest.fixture(scope="module")
+def chatty() -> Iterator[SpeechServerThread]:
+    """A stand-in for Google with a final for each second."""
+    with SpeechServerThread(FrameEcho(EchoAnswers(final_every=50))) as server:
+        yield server
+
+
+def planned(count: int, frames: int) -> list[PlannedCall]:
+    return [
+        PlannedCall(
+            [numbered_frame(n, seq) for seq in range(frames)],
+            tenant=f"T{n % BUSINESSES}",
+            call_sid=f"CA{n:032x}",
+        )
+        for n in range(count)
+    ]
+
+
+def play(service: RunningService, calls: list[PlannedCall]) -> list[CallReport]:
+    return asyncio.run(play_calls(service.url, calls, ramp=1.0))
+
+
+def logged(service: RunningService, until: float = float("inf")) -> Told:
+    """The finals in the log up to a moment."""
+    told: Told = {}
+    for line, at in zip(list(service.lines), list(service.line_times), strict=False):
+        parsed = parse_line(line)
+        if at < until and parsed is not None and parsed.kind == "final":
+            told.setdefault(parsed.call, (parsed.tenant, []))[1].append(parsed.text)
+    return told
+
+
+def recorded(engines: Engines) -> Told:
+    """The finals in the database."""
+    calls = {call.id: call for call in rows(engines, Call)}
+    told: Told = {call.call_sid: (call.tenant_id, []) for call in calls.values()}
+    utterances = rows(engines, Utterance)
+    for utterance in sorted(utterances, key=lambda u: (u.call_id, u.start_ms, u.id)):
+        call = calls[utterance.call_id]
+        assert (utterance.tenant_id, utterance.track) == (call.tenant_id, "inbound")
+        told[call.call_sid][1].append(utterance.text)
+    return told
+
+
+def wait_until(holds: Callable[[], bool], seconds: float = PATIENCE) -> bool:
+    """Whether it comes to hold; a database tells nobody of a change."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.1)
+    return True
+
+
+@contextmanager
+def taken_away(url: str, postgres: PostgresServer | None) -> Iterator[None]:
+    """The database is gone, or as good as gone."""
+    if postgres is not None:
+        postgres.stop()
+        try:
+            yield
+        finally:
+            postgres.start()
+        return
+    holder = sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None, timeout=30)
+    holder.execute("BEGIN EXCLUSIVE")
+    try:
+        yield
+    finally:
+        holder.execute("ROLLBACK")
+        holder.close()
+
+
+@pytest.mark.parametrize("trouble", ["none", "the database goes away"])
+def test_forty_calls_of_four_businesses(
+    request: pytest.FixtureRequest, chatty: SpeechServerThread, database_at: str, trouble: str
+) -> None:
+    """Each final is in the right business, call and track, in order, once."""
+    server = request.getfixturevalue("postgres") if "postgresql" in database_at else None
+    away = taken_away(database_at, server) if trouble != "none" else nullcontext()
+    with RunningService(
+        SPEECH_EMULATOR_HOST=chatty.address, DATABASE_URL=database_at, WEB_CONCURRENCY=2
+    ) as service:
+
+        def disturb(away: AbstractContextManager[None]) -> None:
+            service.wait_for(lambda lines: sum("Final" in line for line in lines) > CALLS)
+            with away:
+                seen = service.count("Final")
+                service.wait_for(lambda lines: sum("Final" in x for x in lines) > seen + 2 * CALLS)
+
+        disturber = threading.Thread(target=disturb, args=(away,))
+        disturber.start()
+        reports = play(service, planned(CALLS, 300))
+        disturber.join()
+        service.wait_for(lambda lines: sum("session closed" in x for x in lines) == CALLS)
+        assert [report.error for report in reports] == [None] * CALLS
+        told = logged(service)
+        with engines_at(database_at) as engines:
+            assert wait_until(
+                lambda: (
+                    all(call.ended_at is not None for call in rows(engines, Call))
+                    and recorded(engines) == told
+                )
+            ), (told, recorded(engines))
+            calls = rows(engines, Call)
+    assert len(calls) == CALLS
+    assert {call.outcome for call in calls} == {"completed"}
+    for n in range(CALLS):
+        business, text = told[f"CA{n:032x}"]
+        assert business == f"T{n % BUSINESSES}"
+        heard = list(itertools.chain(*map(frames_said, text)))
+        [call] = [call for call in calls if call.call_sid == f"CA{n:032x}"]
+        assert call.frames == 300
+        # what a busy machine dropped is counted; nothing else is missing, and nothing is of others
+        assert len(heard) == 300 - call.dropped
+        assert heard == sorted(set(heard))
+        assert {number for number, _ in heard} == {n}
+
+
+def test_a_worker_that_is_killed_loses_no_more_than_a_second(
+    chatty: SpeechServerThread, database_at: str
+) -> None:
+    """Every final that was logged a second before is there; its calls are closed as lost."""
+    with RunningService(
+        SPEECH_EMULATOR_HOST=chatty.address,
+        DATABASE_URL=database_at,
+        WEB_CONCURRENCY=1,
+        WORKER_LEASE_SECONDS=2,
+    ) as service:
+        [worker] = service.workers()
+        killed_at = 0.0
+
+        def kill() -> None:
+            nonlocal killed_at
+            service.wait_for(lambda lines: sum("Final" in line for line in lines) > 3 * CALLS)
+            killed_at = time.monotonic()
+            os.kill(worker.pid, signal.SIGKILL)
+
+        killer = threading.Thread(target=kill)
+        killer.start()
+        play(service, planned(CALLS, 400))
+        killer.join()
+        with engines_at(database_at) as engines:
+            assert wait_until(
+                lambda: all(call.ended_at is not None for call in rows(engines, Call))
+            )
+            calls = rows(engines, Call)
+            told = recorded(engines)
+            assert all(stream.lost for stream in rows(engines, CallStream))
+        before, ever = logged(service, killed_at - 1.0), logged(service)
+        service.wait_for_line("calls of a dead worker closed as lost")
+    assert len(calls) == CALLS
+    assert {call.outcome for call in calls} == {"lost"}
+    assert sum(len(text) for _, text in before.values()) > CALLS
+    for call_sid, (business, text) in before.items():
+        found_business, found = told[call_sid]
+        assert found_business == business
+        assert found[: len(text)] == text
+        assert found == ever[call_sid][1][: len(found)]
+
+
+def test_a_call_that_twilio_ends_is_closed_by_whichever_worker_has_it(
+    chatty: SpeechServerThread, database_at: str
+) -> None:
+    """A row says so, and every worker sees it."""
+    with RunningService(
+        SPEECH_EMULATOR_HOST=chatty.address, DATABASE_URL=database_at, WEB_CONCURRENCY=2
+    ) as service:
+
+        async def play_and_end() -> list[CallReport]:
+            playing = asyncio.create_task(play_calls(service.url, planned(4, 1500)))
+            await asyncio.to_thread(
+                service.wait_for, lambda lines: sum("session started" in x for x in lines) == 4
+            )
+            for n in range(4):
+                await asyncio.to_thread(tell_over, service.port, f"CA{n:032x}")
+            return await playing
+
+        reports = asyncio.run(play_and_end())
+    assert {report.close_code for report in reports} == {1000}
+    assert all(report.frames_sent < 500 for report in reports)
+
+
+def tell_over(port: int, call_sid: str) -> None:
+    """Twilio's status callback, to whichever worker takes it."""
+    import http.client
+
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=15)
+    connection.request(
+        "POST",
+        "/status",
+        f"CallSid={call_sid}&CallStatus=completed",
+        {"Content-Type": "application/x-www-form-urlencoded"},
+    )
+    assert connection.getresponse().status == 200
+    connection.close()
