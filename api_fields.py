@@ -51,9 +51,8 @@ class Moment(fields.AwareDateTime):
 class Line(fields.String):
     """A text that can be written down."""
 
-    def __init__(self, **more: Any) -> None:
-        super().__init__(**more)
-        self.metadata.setdefault("pattern", _WRITABLE)
+    def __init__(self, *, metadata: dict[str, Any] | None = None, **more: Any) -> None:
+        super().__init__(metadata={"pattern": _WRITABLE, **(metadata or {})}, **more)
 
     def _deserialize(self, value: Any, *rest: Any, **more: Any) -> str:
         text: str = super()._deserialize(value, *rest, **more)

@@ -100,7 +100,9 @@ def list_leads(asked: dict[str, Any]) -> dict[str, Any]:
     if "cursor" in asked:
         micros, lead_id = place_of(asked["cursor"])
         last = literal(moment_of(micros), Lead.last_call_at.type)
-        leads = leads.where(tuple_(Lead.last_call_at, Lead.id) < tuple_(last, literal(lead_id, Lead.id.type)))
+        leads = leads.where(
+            tuple_(Lead.last_call_at, Lead.id) < tuple_(last, literal(lead_id, Lead.id.type))
+        )
     limit = asked["limit"]
     newest = leads.order_by(Lead.last_call_at.desc(), Lead.id.desc()).limit(limit + 1)
     page, more = page_of(db.session.scalars(newest).all(), limit)

@@ -112,7 +112,9 @@ def _filtered(tenant_id: str, asked: CallFilter, after: CallPlace | None) -> Sel
         calls = calls.where(Call.ended_at.is_(None) if asked.live else Call.ended_at.is_not(None))
     if after is not None:
         at = literal(after.started_at, Call.started_at.type)
-        calls = calls.where(tuple_(Call.started_at, Call.id) < tuple_(at, literal(after.id, Call.id.type)))
+        calls = calls.where(
+            tuple_(Call.started_at, Call.id) < tuple_(at, literal(after.id, Call.id.type))
+        )
     return calls
 
 

@@ -154,6 +154,8 @@ class Office:
         kinds = (Call, Utterance, Lead, Event, Usage, Webhook)
         with self.app.app_context():
             return {
-                kind.__tablename__: db.session.query(kind).filter_by(tenant_id=self.tenant_id).count()
+                kind.__tablename__: db.session.query(kind)
+                .filter_by(tenant_id=self.tenant_id)
+                .count()
                 for kind in kinds
             }

@@ -1,17 +1,17 @@
-"""One call: what it says, its transcript in each format, and deletion, of a call and of a number."""
+"""One call: what it says, its transcript in each format, and deletion, also of a number."""
 
 from __future__ import annotations
 
 import pytest
-from api_parts import OWN_NUMBER, Office, api_app
+from api_parts import OWN_NUMBER, Office
 from flask import Flask
 
 CALLER = "+972541111111"
 
 
 @pytest.fixture
-def office(database_at: str) -> Office:
-    return Office(api_app(database_at))
+def office(api: Flask) -> Office:
+    return Office(api)
 
 
 def test_a_call_with_what_was_said(office: Office) -> None:

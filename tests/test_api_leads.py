@@ -7,14 +7,15 @@ import io
 from typing import Any
 
 import pytest
-from api_parts import Office, api_app
+from api_parts import Office
+from flask import Flask
 
 import api_leads
 
 
 @pytest.fixture
-def office(database_at: str) -> Office:
-    return Office(api_app(database_at))
+def office(api: Flask) -> Office:
+    return Office(api)
 
 
 def numbers(office: Office, query: str = "") -> list[str]:

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from api_parts import Office, api_app
@@ -23,7 +24,7 @@ def found_by_schemathesis(examples: int, cwd: Path) -> str:
         office.call("שלום", "hello", caller="+972541111111", minutes=minute)
     office.lead("+972541111111")
     office.used("2026-11", 3, 90, 90)
-    settings = {
+    settings: dict[str, Any] = {
         "SPEECH_EMULATOR_HOST": "127.0.0.1:1",
         "API_REQUESTS_PER_MINUTE": 1_000_000,
         "API_WRONG_KEYS_PER_MINUTE": 1_000_000,

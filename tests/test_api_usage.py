@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from api_parts import Office, api_app
+from api_parts import Office
+from flask import Flask
 
 
-def test_usage_by_month(database_at: str) -> None:
+def test_usage_by_month(api: Flask) -> None:
     """Its own months only, rounded to hundredths of a minute."""
-    app = api_app(database_at)
-    office, other = Office(app), Office(app)
+    office, other = Office(api), Office(api)
     office.used("2026-10", 2, 90.0, 100.3)
     office.used("2026-11", 1, 60.0, 60.0)
     other.used("2026-12", 9, 9, 9)

@@ -5,30 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from api_parts import OWN_NUMBER, START, Office, api_app
-from databases import fresh_sqlite
+from api_parts import OWN_NUMBER, START, Office
 from flask import Flask
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from postgres_server import PostgresServer
 
 import call_search
 from database import db
 from models import Call
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
-def app(request: pytest.FixtureRequest) -> Flask:
-    """One application on each database; every test has businesses of its own."""
-    if request.param == "sqlite":
-        return api_app(fresh_sqlite())
-    server: PostgresServer = request.getfixturevalue("postgres")
-    return api_app(server.fresh())
-
-
 @pytest.fixture
-def office(app: Flask) -> Office:
-    return Office(app)
+def office(api: Flask) -> Office:
+    return Office(api)
 
 
 def pages(office: Office, path: str, kind: str, limit: int) -> list[list[Any]]:
@@ -199,26 +188,25 @@ def test_a_long_utterance_is_cut_about_the_word(office: Office) -> None:
     assert [found["snippet"][start:end] for start, end in found["matches"]] == ["marzipan"]
 
 
-def test_what_is_deleted_is_found_no_more(app: Flask, office: Office) -> None:
+def test_what_is_deleted_is_found_no_more(api: Flask, office: Office) -> None:
     """With its call, whichever way that goes; and the rest still is."""
     gone = office.call("marzipan one")
     kept = office.call("marzipan two")
-    with app.app_context():
+    with api.app_context():
         db.session.execute(db.delete(Call).where(Call.call_sid == gone))
         db.session.commit()
     assert snippets(office, "marzipan") == ["marzipan two"]
     assert sids(office, "text=marzipan") == [kept]
 
 
-def test_businesses_share_an_index_and_nothing_else(app: Flask, office: Office) -> None:
+def test_businesses_share_an_index_and_nothing_else(api: Flask, office: Office) -> None:
     """The same words, of another business, are not found."""
-    other = Office(app)
+    other = Office(api)
     other.call("marzipan")
     assert snippets(office, "marzipan") == []
     assert sids(office, "text=marzipan") == []
 
 
-@pytest.mark.usefixtures("app")
 @settings(
     max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
 )
@@ -242,7 +230,7 @@ def test_every_word_that_was_said_is_found(office: Office, word: str) -> None:
     assert not word.strip("'\"״") or text in found
 
 
-def test_moments_of_the_database_are_kept_to_the_microsecond(app: Flask, office: Office) -> None:
+def test_moments_of_the_database_are_kept_to_the_microsecond(api: Flask, office: Office) -> None:
     """A cursor that were less exact would skip calls, or show them twice."""
     made = [office.call(minutes=turn / 60_000_000) for turn in range(3)]
     assert [page[0]["call_sid"] for page in pages(office, "/api/calls?", "calls", 1)] == made[::-1]

@@ -60,7 +60,9 @@ def test_a_cue_is_as_many_lines_whatever_was_said(lines: list[Line]) -> None:
     """No text can begin a cue of its own, and each cue ends after it begins."""
     assert as_text(lines).count("\n") == len(lines)
     for text, of_a_cue in ((as_srt(lines), 4), (as_vtt(lines), 2)):
-        cues = re.findall(r"^(\d\d+:\d\d:\d\d[.,]\d{3}) --> (\d\d+:\d\d:\d\d[.,]\d{3})$", text, re.M)
+        cues = re.findall(
+            r"^(\d\d+:\d\d:\d\d[.,]\d{3}) --> (\d\d+:\d\d:\d\d[.,]\d{3})$", text, re.M
+        )
         assert len(cues) == text.count("-->") == len(lines)
         assert all(_ms(start) < _ms(end) for start, end in cues)
         assert text.count("\n") >= of_a_cue * len(lines)
