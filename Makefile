@@ -9,11 +9,12 @@ BIN := .venv/bin
 demo: .venv/.local
 	$(BIN)/python demo.py $(SAMPLE)
 
-# Two at a time: most of them wait for calls that are played at their own pace.
+# Three at a time, also on two cores: most of them wait for calls that are played at their own pace.
 test: .venv/.dev
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 3 --dist worksteal
 
-# Outages, a thousand calls with random faults, 10 minutes of calls that come and go: 25 minutes.
+# Outages, a thousand calls with random faults, ten thousand strangers, 10 minutes of calls that come
+# and go: half an hour, on a machine that has nothing else to do.
 # SOAK_MINUTES=2 LAW_CALLS=100 make soak for a short one.
 soak: .venv/.dev
 	$(BIN)/python -m pytest -m soak -s

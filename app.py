@@ -20,12 +20,12 @@ from flask import Flask
 import api
 import health
 import media_ws_ai
+import record_link
 import twilio_commands
 import voice_webhooks
 import worker_room
 from businesses import Business
 from call_log import CallLog, configure_logging, logger
-from database import attach, database_url
 from errors import SettingsError
 from gcp_stt_stream import SessionLimits, StreamingSTTSession
 from google_credentials import load_credentials
@@ -88,10 +88,8 @@ def create_app(settings: Settings | None = None) -> Flask:
     shared = SharedSpeech(settings.stt_waiting_mib * MEBIBYTE)
     app = Flask(__name__)
     app.config["MAX_CONTENT_LENGTH"] = WEBHOOK_BYTES
-    engines = attach(app, database_url(settings.database_url))
-    records = RecordService(settings, engines, registry)
-    records.read_businesses()
-    businesses = records.directory
+    records = RecordService(settings, record_link.here(), registry)
+    businesses = records.businesses
     tokens = StreamTokens(settings.secret_key or secrets.token_hex(32))
     door = Door(signature_of(settings))
     if not door.is_guarded:

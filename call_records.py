@@ -1,18 +1,19 @@
 """What a live call leaves for its records, as plain values. Pure.
 
-They are made on the call's side, where nothing may wait, and written by the record writer's thread
-(`record_writer.py`, `record_store.py`). The business of each is that of the call's slot in the
-registry, and never anything that came with the audio.
+They are made on the call's side, where nothing may wait, handed over by the record writer's thread
+(`record_writer.py`) and written by the process beside the worker (`record_store.py`). The business
+of each is that of the call's slot in the registry, and never anything that came with the audio.
 """
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple, Protocol
+
+import msgspec
 
 from utterances import Final
 
@@ -63,8 +64,7 @@ class StreamCounts(NamedTuple):
         )
 
 
-@dataclass(frozen=True, slots=True)
-class StreamStarted:
+class StreamStarted(msgspec.Struct, frozen=True, tag=True):
     """A media stream of a call began; the first one is the call's own beginning."""
 
     stream_id: str
@@ -74,8 +74,7 @@ class StreamStarted:
     at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Said:
+class Said(msgspec.Struct, frozen=True, tag=True):
     """A final result. Its times are those of its stream."""
 
     uid: str
@@ -90,8 +89,7 @@ class Said:
     at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class StreamEnded:
+class StreamEnded(msgspec.Struct, frozen=True, tag=True):
     """A media stream's end, with what was counted in it."""
 
     stream_id: str
@@ -113,8 +111,7 @@ class StreamEnded:
         return Outcome.SILENT if self.code == _SILENT else Outcome.COMPLETED
 
 
-@dataclass(frozen=True, slots=True)
-class CallOver:
+class CallOver(msgspec.Struct, frozen=True, tag=True):
     """Twilio says that a call is over: for the worker that has it."""
 
     call_sid: str

@@ -8,6 +8,8 @@ TamlilError
 ├── CallReplaced                  a newer stream of the same call took this one's place
 ├── TwilioApiError                Twilio's REST API cannot be reached, or refuses
 ├── BadBusiness                   a business's settings cannot be as they were given
+├── StoreAway                     records cannot be written now: the database is away
+├── RecordFault                   a record itself cannot be written
 ├── NotFound                      there is no such record in this business
 ├── BadToken                      a stream's token is forged, old or another call's
 └── TwilioProtocolError           what came over the socket is not Twilio's protocol
@@ -50,6 +52,14 @@ class TwilioApiError(TamlilError):
 
 class BadBusiness(TamlilError):
     """A business's settings cannot be so; the text is one line that says how to mend it."""
+
+
+class StoreAway(TamlilError):
+    """Records cannot be written now, because the database, or the way to it, is gone."""
+
+
+class RecordFault(TamlilError):
+    """A record among those to be written cannot be: trying again would not help."""
 
 
 class NotFound(TamlilError):

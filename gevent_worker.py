@@ -9,22 +9,18 @@ This and `gevent_threads.py` are the modules that import gevent.
 
 from __future__ import annotations
 
-import os
-import sys
 from typing import Any
 
 import gevent
 from gunicorn.workers.ggevent import GeventWorker
 
 import native_threads
+import record_link
 
 # gRPC waits for its completion queues in gevent's native threads, one for each connection with a
 # live stream; 10 are the default, and with nine such connections not even a host name is looked
 # up any more.
 HUB_THREADS = 64
-
-# 5 ms are Python's default: as much delay as records may cost the calls in all
-SWITCH_SECONDS = 0.001
 
 
 class MediaWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
@@ -39,11 +35,9 @@ class MediaWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         from gevent_threads import GeventNativeThreads
 
         init_gevent()
-        native_threads.settle(GeventNativeThreads())
-        # psycopg would wait through gevent, which its native threads have nothing to do with
-        os.environ["PSYCOPG_WAIT_FUNC"] = "wait_c"
-        # A thread that wants the loop's turn back waits this long at most for one that computes
-        sys.setswitchinterval(SWITCH_SECONDS)
+        native = GeventNativeThreads()
+        native_threads.settle(native)
+        record_link.prepare(native)
         gevent.get_hub().threadpool.maxsize = HUB_THREADS
         super().load_wsgi()
 

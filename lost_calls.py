@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
-from sqlalchemy import delete, select
+from sqlalchemy import ColumnElement, delete, select
 from sqlalchemy.orm import Session, aliased
 
 from call_records import Outcome
@@ -41,9 +41,20 @@ def note_end(session: Session, worker_id: str) -> None:
 def close_lost(session: Session, dead_since: datetime, at: datetime) -> int:
     """End the calls whose worker was not seen since then; how many there were."""
     alive = select(Worker.id).where(Worker.seen_at >= dead_since)
+    ended = _close(session, CallStream.worker_id.not_in(alive), at)
+    session.execute(delete(Worker).where(Worker.seen_at < dead_since))
+    return ended
+
+
+def close_lost_of(session: Session, worker_id: str, at: datetime) -> int:
+    """End the calls of this worker, which is known to be dead; how many there were."""
+    return _close(session, CallStream.worker_id == worker_id, at)
+
+
+def _close(session: Session, dead: ColumnElement[bool], at: datetime) -> int:
     lost = session.scalars(
         select(CallStream)
-        .where(CallStream.ended_at.is_(None), CallStream.worker_id.not_in(alive))
+        .where(CallStream.ended_at.is_(None), dead)
         .order_by(CallStream.call_id)
         .with_for_update(skip_locked=True)
     ).all()
@@ -58,7 +69,6 @@ def close_lost(session: Session, dead_since: datetime, at: datetime) -> int:
             end_call(session, events, call, at, Outcome.LOST)
             ended += 1
     events.flush()
-    session.execute(delete(Worker).where(Worker.seen_at < dead_since))
     return ended
 
 

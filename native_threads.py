@@ -28,6 +28,10 @@ class Lock(Protocol):
 
     def locked(self) -> bool: ...
 
+    def __enter__(self) -> bool: ...
+
+    def __exit__(self, kind: Any, error: Any, trace: Any, /) -> None: ...
+
 
 class NativeThreads:
     """Threads where threads are threads."""

@@ -1,66 +1,55 @@
-"""The records of a running worker: what writes them and what looks after them, started together."""
+"""The records' side of a worker: what calls leave, and what is known of businesses."""
 
 from __future__ import annotations
 
-import uuid
-from datetime import datetime
+from datetime import UTC, datetime
 
-from sqlalchemy.exc import SQLAlchemyError
-
-from call_log import logger, one_line
+from call_log import logger
 from call_records import CallOver, CallParties, CallRecord
-from database import Engines, now
-from record_store import RecordStore
-from record_watch import RecordWatch
+from known_businesses import KnownBusinesses
+from record_link import RecordLink
 from record_writer import RecordWriter
 from registry import CallRegistry, LiveCall
 from settings import Settings
-from tenant_directory import TenantDirectory
 
-# A drain is given so long to write what its calls have left
-_LAST_SECONDS = 3.0
+# A worker takes no call before it knows the businesses; if the database is away, it says so
+_BUSINESSES_SECONDS = 10.0
+# A drain is given so long to write what its calls have left, and to end
+_LAST_SECONDS, _LEAVE_SECONDS = 3.0, 2.0
 
 
 class RecordService:
-    """What belongs to the records of one process; `directory` has the businesses."""
+    """What belongs to the records of one worker. `businesses`: as they are known."""
 
-    def __init__(self, settings: Settings, engines: Engines, registry: CallRegistry) -> None:
-        self._engines = engines
-        self.worker_id = uuid.uuid4().hex
-        self.directory = TenantDirectory()
-        self.writer = RecordWriter(
-            RecordStore(engines, self.worker_id, adds_tenants=settings.allow_unsigned),
-            limit=settings.records_waiting,
-        )
-        self._watch = RecordWatch(
-            engines,
-            self.directory,
-            self.worker_id,
-            registry.end_call,
-            lease_seconds=settings.worker_lease_seconds,
-        )
-
-    def read_businesses(self) -> None:
-        """Read the businesses, before the first call can come."""
-        try:
-            self.directory.look(self._engines)
-        except SQLAlchemyError as fault:  # the watch goes on trying; until then no call is taken
-            logger.error("[DB] no businesses yet: %s", one_line(str(fault))[:200])
+    def __init__(self, settings: Settings, link: RecordLink, registry: CallRegistry) -> None:
+        self._link = link
+        self.businesses = KnownBusinesses()
+        self.writer = RecordWriter(link, limit=settings.records_waiting)
+        link.on_businesses = self.businesses.tell
+        link.end_call = registry.end_call
 
     def start(self) -> None:
-        """Begin to write and to look after them; once in each process, after any fork."""
+        """Begin to hand over, and wait until the businesses are known; after any fork."""
+        self._link.start()
         self.writer.start()
-        self._watch.start()
+        if self._link.wait_for_businesses(_BUSINESSES_SECONDS):
+            self.businesses.tell(self._link.businesses or ())
+        else:
+            logger.error("[DB] no businesses yet: the database does not answer; no call is taken")
 
     def stop(self) -> None:
         """Write what waits, and end."""
         self.writer.close(_LAST_SECONDS)
-        self._watch.stop()
+        self._link.stop(_LEAVE_SECONDS)
 
     def begin(self, slot: LiveCall, parties: CallParties) -> CallRecord:
         """The record of a stream that has just taken its slot: its business is the slot's."""
-        return CallRecord(self.writer.put, slot.call_sid, slot.tenant_id, parties, now)
+        return CallRecord(self.writer.put, slot.call_sid, slot.tenant_id, parties, _now)
 
-    def tell_over(self, call_sid: str, at: datetime | None = None) -> None:
+    def tell_over(self, call_sid: str) -> None:
         """Twilio says that this call is over: whichever worker has it shall know."""
-        self.writer.put(CallOver(call_sid, at or now()))
+        self.writer.put(CallOver(call_sid, _now()))
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

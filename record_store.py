@@ -1,8 +1,8 @@
 """Writes what live calls leave: one batch of records, one transaction.
 
 Writing the same batch again changes nothing, so that a commit whose answer was lost may be tried
-again: streams and utterances have ids of their own, made where they happened. Runs in the record
-writer's thread, and may wait there.
+again: streams and utterances have ids of their own, made where they happened. Runs in the records'
+own process (`record_process.py`), and may wait there.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from call_records import CallOver, Outcome, Record, Said, StreamEnded, StreamSta
 from database import Engines, insert_into
 from leads import touch_lead
 from models import Call, CallStream, EndedCall, Tenant, Utterance
+from record_messages import Refused
 from usage import UsageNotes
 
 # A call whose stream broke has so long to come back with another one
@@ -30,14 +31,6 @@ _REMEMBERED_STREAMS = 2_000
 
 class Unwritable(Exception):
     """A record that belongs to nothing (any more); the text says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """A record that was not written, and never will be."""
-
-    record: Record
-    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +86,11 @@ class _Batch:
 
     def write(self, batch: Iterable[Record]) -> list[Refused]:
         refused: list[Refused] = []
-        for record in batch:
+        for number, record in enumerate(batch):
             try:
                 self._write(record)
             except Unwritable as fault:
-                refused.append(Refused(record, str(fault)))
+                refused.append(Refused(number, str(fault)))
         self._write_said()
         self._usage.write(self._session)
         return refused

@@ -1,13 +1,14 @@
-"""Looks after the records in the background, in a native thread of its own.
+"""Looks after the records in the background, in a thread of the records' own process.
 
-It reads businesses that were changed, tells this worker of calls that are over elsewhere, notes
-that the worker lives, ends the calls of workers that do not, and deletes what is old enough. While
-the database is away nothing of that can be done, and nothing of it is needed for a live call.
+It reads businesses that were changed, tells its worker of calls that are over elsewhere, notes that
+the worker lives, ends the calls of workers that do not, and deletes what is old enough. While the
+database is away nothing of that can be done, and nothing of it is needed for a live call.
 """
 
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,12 +17,11 @@ from datetime import datetime, timedelta
 from sqlalchemy.exc import SQLAlchemyError
 
 import lost_calls
-import native_threads
 import retention
+from businesses import Business
 from call_log import logger, one_line, worth_saying
 from database import Engines, now
-from native_threads import Bell, NativeThreads
-from tenant_directory import TenantDirectory
+from tenant_directory import BusinessReader
 
 _LOOK_SECONDS = 0.5
 _CALLS_SECONDS = 1.0
@@ -45,33 +45,32 @@ class _Duty:
 class RecordWatch:
     """The watch of the worker `worker_id`.
 
-    `end_call(call_sid, reason)` ends a call of this process, if it has it. A worker that was not
-    seen for `lease_seconds` counts as dead. `clock` is monotonic, `now` tells the moment.
+    `on_businesses(businesses)` gets all of them, at first and after each change;
+    `end_call(call_sid, reason)` has the worker end a call, if it has it. A worker that was not seen
+    for `lease_seconds` counts as dead. `clock` is monotonic, `now` tells the moment.
     """
 
     def __init__(
         self,
         engines: Engines,
-        directory: TenantDirectory,
         worker_id: str,
-        end_call: Callable[[str, str], None],
         *,
+        on_businesses: Callable[[list[Business]], None],
+        end_call: Callable[[str, str], None],
         lease_seconds: float = 30.0,
-        native: NativeThreads | None = None,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = now,
     ) -> None:
         self._engines = engines
-        self._directory = directory
+        self._reader = BusinessReader(engines)
+        self._on_businesses = on_businesses
         self._worker_id = worker_id
         self._end_call = end_call
         self._lease_seconds = lease_seconds
-        self._native = native or native_threads.here()
         self._clock = clock
         self._now = now
-        self._stop = Bell(self._native)
-        self._over = Bell(self._native)
-        self._started = self._stopping = False
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
         self._told: set[str] = set()
         self._trust_notes_at = float("-inf")  # then other workers have had time for their notes
         self._failures = 0
@@ -86,32 +85,29 @@ class RecordWatch:
         )
 
     def start(self) -> None:
-        """Begin; once, after any fork."""
-        self._started = True
-        self._native.start(self._run, "record-watch")
+        """Begin."""
+        self._thread = threading.Thread(target=self._run, name="record-watch", daemon=True)
+        self._thread.start()
 
     def stop(self, seconds: float = 3.0) -> None:
         """End the thread, and note that the worker has ended in order."""
-        if self._started and not self._stopping:
-            self._stopping = True
-            self._stop.ring()
-            self._native.call(self._over.wait, seconds)
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join(seconds)
 
     # The watch's thread
 
     def _run(self) -> None:
-        while not self._stopping:
-            pause = self.turn()
-            self._stop.wait(pause)
+        while not self._stopping.is_set():
+            self._stopping.wait(self.turn())
         with contextlib.suppress(SQLAlchemyError), self._engines.writing() as session:
             lost_calls.note_end(session, self._worker_id)  # else its note grows old by itself
-        self._over.ring()
 
     def turn(self) -> float:
         """Do what is due; returns for how many seconds nothing is."""
         for duty in self._duties:
             at = self._clock()
-            if duty.due > at or self._stopping:
+            if duty.due > at or self._stopping.is_set():
                 continue
             duty.due = at + duty.every
             try:
@@ -119,7 +115,7 @@ class RecordWatch:
             except Exception as error:  # the database's, mostly; the next turn comes all the same
                 return self._failed(error)
         if self._failures:
-            self._native.tell(logger.info, "[DB] back: records are looked after again")
+            logger.info("[DB] back: records are looked after again")
             self._failures = 0
         return max(0.01, min(duty.due for duty in self._duties) - self._clock())
 
@@ -131,13 +127,13 @@ class RecordWatch:
         if worth_saying(self._failures):
             cause = getattr(error, "orig", None) or error
             told = one_line(f"{type(cause).__name__}: {cause}")[:200]
-            self._native.tell(
-                logger.error, "[DB] away: %s, tried again count=%d", told, self._failures
-            )
+            logger.error("[DB] away: %s, tried again count=%d", told, self._failures)
         return _AWAY_SECONDS
 
     def _look_for_changes(self) -> None:
-        self._directory.look(self._engines)
+        businesses = self._reader.look()
+        if businesses is not None:
+            self._on_businesses(businesses)
 
     def _note_alive(self) -> None:
         with self._engines.writing() as session:
@@ -148,10 +144,10 @@ class RecordWatch:
             over = set(lost_calls.told_over(session, self._now() - _OVERLAP))
             taken = lost_calls.taken_over(session, self._worker_id)
         for call_sid in over - self._told:
-            self._native.tell(self._end_call, call_sid, "Twilio says that the call is over")
+            self._end_call(call_sid, "Twilio says that the call is over")
         self._told = over
         for call_sid in taken:
-            self._native.tell(self._end_call, call_sid, "replaced by a newer stream of this call")
+            self._end_call(call_sid, "replaced by a newer stream of this call")
 
     def _close_calls(self) -> None:
         if self._clock() < self._trust_notes_at:
@@ -161,7 +157,7 @@ class RecordWatch:
             lost = lost_calls.close_lost(session, at - timedelta(seconds=self._lease_seconds), at)
             lost_calls.close_broken(session, at)
         if lost:
-            self._native.tell(logger.warning, "[DB] %d calls of a dead worker closed as lost", lost)
+            logger.warning("[DB] %d calls of a dead worker closed as lost", lost)
 
     def _purge(self) -> None:
         """A part of the day's purge, if it falls to this worker; its notes are not to be late."""
@@ -177,5 +173,5 @@ class RecordWatch:
             self._purge_duty.due = self._clock()
             return
         if self._purged:
-            self._native.tell(logger.info, "[DB] purged: %d old records deleted", self._purged)
+            logger.info("[DB] purged: %d old records deleted", self._purged)
         self._purged = None

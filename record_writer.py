@@ -1,8 +1,9 @@
-"""Takes what live calls leave for their records, and writes it in a thread of its own.
+"""Takes what live calls leave for their records, and has it written by a thread of its own.
 
 `put()` is called on the way of the text, by any call's thread: it never waits and never fails. The
-writer's thread is a native one (`native_threads.py`), so that no database call holds up the audio.
-While the database is away, what comes waits here, up to a limit; past that it is counted as lost.
+writer's thread is a native one (`native_threads.py`) and waits for the records' process, so that no
+database holds up the audio. While the database is away, what comes waits here, up to a limit; past
+that it is counted as lost.
 """
 
 from __future__ import annotations
@@ -12,13 +13,12 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError, StatementError
-
 import native_threads
 from call_log import logger, one_line, worth_saying
 from call_records import Record, Said
+from errors import RecordFault, StoreAway
 from native_threads import Bell, NativeThreads
-from record_store import Refused
+from record_messages import Refused
 
 # What comes within this time is written together: a worker that is killed loses no more than it
 GATHER_SECONDS = 0.4
@@ -27,12 +27,13 @@ BATCH = 500
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 3.0
 # What begins and ends calls is kept also where there is no room for more text
 _RESERVED_SHARE = 0.1
-# Faults of a record itself: trying again would not help
-_RECORDS_OWN = (DataError, IntegrityError)
 
 
 class Store(Protocol):
-    """What writes a batch: all of it, or it raises."""
+    """What writes a batch: all of it, or it raises `StoreAway` or `RecordFault`.
+
+    It returns which of them belong nowhere.
+    """
 
     def write(self, batch: Sequence[Record]) -> list[Refused]: ...
 
@@ -125,7 +126,7 @@ class RecordWriter:
             return
         try:
             refused = self._write(batch)
-        except SQLAlchemyError as error:
+        except StoreAway as error:
             self.failures += 1
             self._say_failure(error)
             self._pause(min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(self.failures, 10)))
@@ -141,22 +142,26 @@ class RecordWriter:
         for _ in batch:  # written: only now it is forgotten
             self._waiting.popleft()
         self.written += len(batch) - len(refused)
-        self._say_refused(refused)
+        self._say_refused(batch, refused)
 
     def _write(self, batch: list[Record]) -> list[Refused]:
         try:
             return self._store.write(batch)
-        except _RECORDS_OWN:
+        except RecordFault:
             # Two workers at the same row, or a record that cannot be written: which, is seen singly
-            return [refused for record in batch for refused in self._write_one(record)]
+            return [
+                Refused(number, refused.why)
+                for number, record in enumerate(batch)
+                for refused in self._write_one(record)
+            ]
 
     def _write_one(self, record: Record) -> list[Refused]:
         for last in (False, True):
             try:
                 return self._store.write([record])
-            except _RECORDS_OWN as error:
+            except RecordFault as error:
                 if last:
-                    return [Refused(record, _told(error))]
+                    return [Refused(0, str(error))]
         raise AssertionError("the second try returns")
 
     def _say_failure(self, error: Exception) -> None:
@@ -164,25 +169,19 @@ class RecordWriter:
             self._native.tell(
                 logger.error,
                 "[DB] not written, tried again: %s waiting=%d count=%d",
-                _told(error),
+                one_line(f"{error}" or repr(error))[:200],
                 len(self._waiting),
                 self.failures,
             )
 
-    def _say_refused(self, refused: list[Refused]) -> None:
+    def _say_refused(self, batch: list[Record], refused: list[Refused]) -> None:
         for one in refused:
             self.refused += 1
             if worth_saying(self.refused):
                 self._native.tell(
                     logger.warning,
                     "[DB] a record belongs nowhere: %s, %s count=%d",
-                    type(one.record).__name__,
+                    type(batch[one.number]).__name__,
                     one.why,
                     self.refused,
                 )
-
-
-def _told(error: Exception) -> str:
-    """What a database said, in one line and without the text that was to be written."""
-    cause = error.orig if isinstance(error, StatementError) and error.orig else error
-    return one_line(f"{type(cause).__name__}: {cause}")[:200]

@@ -1,7 +1,6 @@
-"""The businesses as the database has them, kept in memory: a call asks, and never waits.
+"""The businesses in the database: read for the calls when they change, and added.
 
-The watch (`record_watch.py`) looks for changes twice a second, in a native thread, so a change
-holds for the next call without a restart. While the database is away, what was known holds.
+Runs in the records' own process and in commands; what calls know is in `known_businesses.py`.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from business_rules import check
-from businesses import Business, Businesses
+from businesses import Business
 from database import Engines, insert_into
 from models import ServiceState, Tenant, TenantNumber
 
@@ -19,36 +18,22 @@ _FIELDS = tuple(
 )
 
 
-class TenantDirectory:
-    """Finds businesses in what was last read. `known`: what holds until something was."""
+class BusinessReader:
+    """Reads the businesses anew when they have changed."""
 
-    def __init__(self, known: Businesses | None = None) -> None:
-        self._known = known or Businesses()
+    def __init__(self, engines: Engines) -> None:
+        self._engines = engines
         self._version: int | None = None
 
-    @property
-    def is_read(self) -> bool:
-        """Whether the businesses were read; without them no call can be taken."""
-        return self._version is not None
-
-    def of_number(self, number: str) -> Business | None:
-        """Whose number this is; `default` for unknown ones, None if there is no default."""
-        return self._known.of_number(number)
-
-    def of_id(self, tenant_id: str) -> Business | None:
-        """The business of this id."""
-        return self._known.of_id(tenant_id)
-
-    def look(self, engines: Engines) -> bool:
-        """Read the businesses anew if they have changed; whether they had. Waits."""
-        with engines.reading() as session:
+    def look(self) -> list[Business] | None:
+        """All businesses, if they have changed since the last look; else None."""
+        with self._engines.reading() as session:
             version = session.scalar(select(ServiceState.version))
             if version == self._version and version is not None:
-                return False
-            known = Businesses(read_businesses(session))
-        self._known = known  # at once: whoever asks sees all of the old ones or all of the new
+                return None
+            found = read_businesses(session)
         self._version = version
-        return True
+        return found
 
 
 def read_businesses(session: Session) -> list[Business]:

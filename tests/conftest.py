@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -12,6 +14,11 @@ from hypothesis import settings
 
 from frame_echo import FrameEcho
 from speech_server_thread import SpeechServerThread
+
+# Containers are often told to keep no compiled modules: each of the suite's processes, and each
+# program that they start, would compile all of them again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # Started in the background of a script, this process ignores Ctrl-C, and so would the programs
 # that the tests start and stop by it.

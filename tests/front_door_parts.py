@@ -83,11 +83,18 @@ def call_form(call_sid: str | None = None, **fields: str) -> list[tuple[str, str
     return list((known | fields).items())
 
 
+KEPT_SECONDS = 1.0  # gunicorn ends a connection over which nothing came for 2 s
+
+
 class Twilio:
-    """Twilio's webhooks to a service on a local port, one kept connection; not thread-safe."""
+    """Twilio's webhooks to a service on a local port; not thread-safe.
+
+    Its connection is kept while it is in use; after a pause there is a new one.
+    """
 
     def __init__(self, port: int) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=15)
+        self._used = 0.0  # when the last answer came, on the monotonic clock
 
     def post(self, path: str, form: Form, signed: str | None = None) -> tuple[int, str]:
         """The answer to a signed POST; `signed` in place of the right signature."""
@@ -103,9 +110,13 @@ class Twilio:
         self, method: str, path: str, body: bytes | None, headers: dict[str, str]
     ) -> tuple[int, str]:
         """The answer to any request."""
+        if time.monotonic() - self._used > KEPT_SECONDS:
+            self._connection.close()  # the next request opens another
         self._connection.request(method, path, body, headers)
         answer = self._connection.getresponse()
-        return answer.status, answer.read().decode()
+        text = answer.read().decode()
+        self._used = time.monotonic()
+        return answer.status, text
 
     @property
     def local_port(self) -> int:

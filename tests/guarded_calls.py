@@ -23,11 +23,14 @@ from twilio_stream import Pacing, StreamMessages
 
 FAST = Pacing(0)
 ANY, CLINIC, GARAGE, SHOP = "+15005550009", "+97231234567", "+97237654321", "+15005550001"
+CAFE, BAKERY = "+15005550002", "+15005550003"  # two calls each
 BUSINESSES: dict[str, object] = {
     "default": {},
     "clinic": {"numbers": [CLINIC]},
     "garage": {"numbers": [GARAGE], "forward": "+972541234567"},
     "shop": {"numbers": [SHOP], "when_full": "busy", "max_calls": 1},
+    "cafe": {"numbers": [CAFE], "max_calls": 2},
+    "bakery": {"numbers": [BAKERY], "max_calls": 2},
 }
 NUMBERS = itertools.count(1)  # of callers, each of whom is heard by one speech server
 

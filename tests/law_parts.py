@@ -39,14 +39,18 @@ def play(
 ) -> None:
     """Push the frames of `calls` at the pace at which they would be spoken.
 
-    For `seconds`, or at most that long until `until()` holds. `each`: frames at a time.
+    For `seconds`, or at most that long until `until()` holds. `each`: frames at a time. When the
+    machine had something else to do for a moment, the calls are later by that: what was not
+    pushed then does not come as a burst, for which a queue need not have room.
     """
     calls = list(calls)
-    began = time.monotonic()
-    for number in range(round(seconds / FRAME_SECONDS / each)):
+    due = time.monotonic()
+    for _ in range(round(seconds / FRAME_SECONDS / each)):
         if until is not None and until():
             return
-        time.sleep(max(0.0, began + number * each * FRAME_SECONDS - time.monotonic()))
+        now = time.monotonic()
+        time.sleep(max(0.0, due - now))
+        due = max(due, now) + each * FRAME_SECONDS
         for call in calls:
             call.push(each)
 

@@ -60,10 +60,12 @@ class PostgresServer:
         self._numbers = itertools.count()
         self._directory = Path(tempfile.mkdtemp(prefix="tamlil-postgres-"))
         self._data = self._directory / "data"
-        self._as: dict[str, Any] = {}
+        # A program that changes the user, not Popen's `user`: that forks with gRPC in the process,
+        # whose handlers have crashed in the fork
+        self._as: list[str] = []
         package = _PACKAGE
         if os.getuid() == 0:
-            self._as = {"user": "nobody", "group": "nogroup", "extra_groups": []}
+            self._as = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"]
             package = self._directory / _PACKAGE.name
             shutil.copytree(_PACKAGE / "pginstall", package / "pginstall", symlinks=True)
             shutil.copytree(_LIBRARIES, self._directory / _LIBRARIES.name)
@@ -104,12 +106,11 @@ class PostgresServer:
         arguments = [word for item in options.items() for word in ("-c", "{}={}".format(*item))]
         with (self._directory / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [str(self._programs / "postgres"), "-D", str(self._data), *arguments],
+                [*self._as, str(self._programs / "postgres"), "-D", str(self._data), *arguments],
                 stdout=log,
                 stderr=log,
                 cwd="/",
                 start_new_session=True,
-                **self._as,
             )
         deadline = time.monotonic() + _STARTING_SECONDS
         while True:
@@ -167,12 +168,11 @@ class PostgresServer:
 
     def _run(self, program: str, *arguments: str) -> None:
         done = subprocess.run(
-            [str(self._programs / program), *arguments],
+            [*self._as, str(self._programs / program), *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             check=False,
             cwd="/",
-            **self._as,
         )
         assert done.returncode == 0, done.stdout.decode()
 

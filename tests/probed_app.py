@@ -2,7 +2,7 @@
 
 `/probe` counts what a leak would leave behind; `/delays` says how late the loop was since it was
 last asked: a greenlet sleeps for 5 ms over and over and notes how much longer it took. With
-`PROBE_WITHOUT_RECORDS=1` nothing is written and no database is looked at once the service runs.
+`PROBE_WITHOUT_RECORDS=1` nothing is handed over to be written.
 """
 
 from __future__ import annotations
@@ -23,10 +23,9 @@ app = create_app()
 _late: list[float] = []
 
 _records = app.extensions["tamlil"].records
+_records.start()
 if os.environ.get("PROBE_WITHOUT_RECORDS") == "1":
     _records.writer.put = lambda record: True
-else:
-    _records.start()
 
 
 def _tick() -> None:

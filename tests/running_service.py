@@ -24,6 +24,10 @@ from local_stack import free_port
 
 PROJECT = Path(__file__).resolve().parent.parent
 
+# Frames that may wait, for a test whose law is not what a full queue costs: 2 s in which a busy
+# machine has no time for the service.
+ROOMY_QUEUE = 100
+
 
 class RunningService:
     """`with RunningService(STT_…=…) as service:` is ready to take calls at `service.url`.

@@ -10,18 +10,19 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from databases import fresh_sqlite
 from flask import Flask
 from running_service import RunningService
 
 import call_log
 import media_ws_ai
 from app import Service, create_app
-from database import Engines, database_url
+from businesses import Business
 from errors import SettingsError
 from frame_echo import numbered_frame
 from gcp_stt_stream import SessionLimits
+from native_threads import NativeThreads
 from recognition import Recognition
+from record_link import RecordLink
 from record_service import RecordService
 from registry import CallRegistry, LiveCall
 from relay_limits import RelayLimits
@@ -34,9 +35,10 @@ from twilio_calls import PlannedCall, play_calls
 
 def app_of(**settings: object) -> Flask:
     environ = {"SPEECH_EMULATOR_HOST": "127.0.0.1:1", "ALLOW_UNSIGNED": "1"}
-    environ["DATABASE_URL"] = fresh_sqlite()
     environ |= {name: str(value) for name, value in settings.items()}
-    return create_app(Settings.from_env(environ))
+    app = create_app(Settings.from_env(environ))
+    app.extensions["tamlil"].records.businesses.tell([Business("default")])
+    return app
 
 
 def registry_of(app: Flask) -> CallRegistry:
@@ -63,6 +65,15 @@ def test_readyz_follows_the_room() -> None:
     assert answer.json == {"status": "full", "calls": 1, "max_calls": 1}
     registry.close_session("CA1")
     assert client.get("/readyz").status_code == 200
+
+
+def test_readyz_waits_for_the_businesses() -> None:
+    """Without them it is not known whose a call is."""
+    app = create_app(Settings(speech_emulator_host="127.0.0.1:1", allow_unsigned=True))
+    answer = app.test_client().get("/readyz")
+    assert answer.status_code == 503
+    assert answer.json is not None
+    assert answer.json["status"] == "waiting for the database"
 
 
 def test_readyz_says_draining() -> None:
@@ -93,8 +104,8 @@ def test_a_second_drain_counts_no_call_again(monkeypatch: pytest.MonkeyPatch) ->
             super().start()
 
     registry = CallRegistry(2, thread_class=Thread)
-    engines = Engines(database_url(fresh_sqlite()))
-    service = Service(Settings(), registry, RecordService(Settings(), engines, registry))
+    records = RecordService(Settings(), RecordLink(NativeThreads()), registry)
+    service = Service(Settings(), registry, records)
     registry.take_slot("CA1")
     monkeypatch.setattr(call_log.logger, "handlers", [handler])
     monkeypatch.setattr(call_log.logger, "level", logging.INFO)

@@ -7,17 +7,18 @@ import threading
 
 import media_parts
 import pytest
-from front_door_parts import guarded_service, stream_token, upgrade_headers
+from front_door_parts import live_calls, stream_token, upgrade_headers
+from guarded_calls import NUMBERS, whole
 from media_parts import FRAMES, MediaService, about
+from running_service import RunningService
 from websockets.sync.client import connect
 
 from call_records import StreamCounts
 from call_tracks import CallTracks, track_of
 from frame_echo import frames_said, numbered_frame
 from service_log import parse_line
-from speech_server_thread import SpeechServerThread
 from twilio_calls import new_sid
-from twilio_stream import StreamMessages
+from twilio_stream import StreamMessages, Track
 
 # the fixture of this module
 service = media_parts.service
@@ -203,7 +204,7 @@ def test_a_stream_with_both_tracks_is_one_call(service: MediaService) -> None:
     assert len(service.lines("[WS] closed", about(), "ignored=0")) == 1
 
 
-def test_both_sides_of_a_forwarded_call_are_told_apart(google: SpeechServerThread) -> None:
+def test_both_sides_of_a_forwarded_call_are_told_apart(guarded: RunningService) -> None:
     """The whole service: finals with the track they are of, every frame, one slot."""
     call = new_sid("CA")
     twilio = StreamMessages(
@@ -213,25 +214,30 @@ def test_both_sides_of_a_forwarded_call_are_told_apart(google: SpeechServerThrea
         other_track="outbound",
         custom_parameters={"token": stream_token(call, "default")},
     )
-    with guarded_service(google.address, MAX_CONCURRENT_CALLS=1) as running:
-        with connect(
-            running.url, additional_headers=upgrade_headers(), compression=None, proxy=None
-        ) as socket:
-            socket.send(twilio.connected())
-            socket.send(twilio.start())
-            for seq in range(60):
-                socket.send(twilio.media(numbered_frame(1, seq), "inbound"))
-                socket.send(twilio.media(numbered_frame(2, seq), "outbound"))
-            socket.send(twilio.stop())
-            running.wait_for(lambda lines: sum("session closed" in line for line in lines) == 2)
-        running.wait_for_line("[WS] closed: 1000", call)
-        for number, track in ((1, "inbound"), (2, "outbound")):
-            lines = [line for line in running.lines if line.endswith(f" track={track}")]
-            parsed = [one for line in lines if (one := parse_line(line)) is not None]
-            said = [frames_said(one.text) for one in parsed if one.kind == "final"]
-            assert [frame for frames in said for frame in frames] == [
-                (number, seq) for seq in range(60)
-            ]
-            assert running.count("session closed", f"track={track}", "frames=60 dropped=0") == 1
-        assert running.count("[WS] refused") == 0
-        assert running.count("[WS] connected", call) == 1
+    numbers: dict[Track, int] = {"inbound": next(NUMBERS), "outbound": next(NUMBERS)}
+    with connect(
+        guarded.url, additional_headers=upgrade_headers(), compression=None, proxy=None
+    ) as socket:
+        socket.send(twilio.connected())
+        socket.send(twilio.start())
+        for seq in range(60):
+            for track, number in numbers.items():
+                socket.send(twilio.media(numbered_frame(number, seq), track))
+        for track in numbers:
+            guarded.wait_for_line("session started", call, f"track={track}")
+        assert live_calls(guarded) == 1
+        socket.send(twilio.stop())
+        guarded.wait_for(
+            lambda lines: sum("session closed" in line and call in line for line in lines) == 2
+        )
+    guarded.wait_for_line("[WS] closed: 1000", call)
+    for track, number in numbers.items():
+        ending = f" {about(call)} track={track}"
+        lines = [line for line in guarded.lines if line.endswith(ending)]
+        parsed = [one for line in lines if (one := parse_line(line)) is not None]
+        said = [frames_said(one.text) for one in parsed if one.kind == "final"]
+        assert [frame for frames in said for frame in frames] == whole(number, 60)
+        closed = ("session closed", call, f"track={track}", "frames=60 dropped=0")
+        assert guarded.count(*closed) == 1
+    assert guarded.count("[WS] refused", call) == 0
+    assert guarded.count("[WS] connected", call) == 1

@@ -1,7 +1,7 @@
-"""Ten thousand requests and upgrades that are not Twilio's, beside one call that is.
+"""Requests and upgrades that are not Twilio's, beside one call that is.
 
 Forged, replayed, stolen, expired, malformed: none gets a session or holds a slot, and the good
-call loses no frame.
+call loses no frame. A thousand of them in `make test`, ten thousand in `make soak`.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ import socket as sockets
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
+import pytest
 from front_door_parts import (
     MEDIA_URL,
     PUBLIC_URL,
@@ -29,7 +30,7 @@ from front_door_parts import (
     upgrade_headers,
 )
 from front_door_parts import Twilio as Webhooks
-from running_service import RunningService
+from running_service import ROOMY_QUEUE, RunningService
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
@@ -41,9 +42,18 @@ from twilio_stream import CallReport, StreamMessages
 
 BUSINESSES = {"clinic": {"numbers": ["+97231234567"]}, "garage": {"numbers": ["+97237654321"]}}
 CALL = new_sid("CA")
-HTTP_REQUESTS, UPGRADES = 9_400, 600
 PIPELINED = 50  # requests that are sent before an answer is read
 AT_ONCE = 20  # upgrades
+
+
+class Attack(NamedTuple):
+    """How much of each comes; `upgrades` in tens, one for each way."""
+
+    requests: int
+    upgrades: int
+
+    def __str__(self) -> str:
+        return str(self.requests + self.upgrades)
 
 
 # Requests
@@ -147,7 +157,9 @@ async def refused(service: RunningService, number: int, token: str) -> str:
         return str(socket.close_code)
 
 
-async def attack(service: RunningService, token: str, over: threading.Event) -> Counter[str]:
+async def attack(
+    service: RunningService, token: str, over: threading.Event, size: Attack
+) -> Counter[str]:
     """All of it at once; then `over` is set."""
     gate = asyncio.Semaphore(AT_ONCE)
 
@@ -156,14 +168,14 @@ async def attack(service: RunningService, token: str, over: threading.Event) -> 
             return await refused(service, number, token)
 
     try:
-        half = HTTP_REQUESTS // 2
+        half = size.requests // 2
         floods = asyncio.gather(
             *(
                 asyncio.to_thread(statuses, service.port, forged_requests(seed), half)
                 for seed in (1, 2)
             )
         )
-        ends = Counter(await asyncio.gather(*(one(number) for number in range(UPGRADES))))
+        ends = Counter(await asyncio.gather(*(one(number) for number in range(size.upgrades))))
         for found in await floods:
             ends.update({f"http {status}": count for status, count in found.items()})
     finally:
@@ -171,7 +183,9 @@ async def attack(service: RunningService, token: str, over: threading.Event) -> 
     return ends
 
 
-async def call_under_attack(service: RunningService) -> tuple[CallReport, Counter[str]]:
+async def call_under_attack(
+    service: RunningService, size: Attack
+) -> tuple[CallReport, Counter[str]]:
     """The good call, which plays until the attack is over; and how the attack's tries ended."""
     webhooks = Webhooks(service.port)
     status, twiml = webhooks.post("/voice", call_form(CALL))
@@ -189,7 +203,7 @@ async def call_under_attack(service: RunningService) -> tuple[CallReport, Counte
         play_calls(service.url, [good], headers=upgrade_headers(), close_wait=15.0)
     )
     await asyncio.to_thread(service.wait_for_line, "[WS] connected", CALL)
-    ends = await attack(service, token, over)
+    ends = await attack(service, token, over, size)
     [report] = await playing
     return report, ends
 
@@ -200,16 +214,22 @@ def refusals(lines: list[str]) -> int:
     return sum(any(mark in line for mark in upgrades) and "/voice" not in line for line in lines)
 
 
-def test_ten_thousand_strangers_and_one_call(google: SpeechServerThread) -> None:
+@pytest.mark.parametrize(
+    "size", [Attack(940, 60), pytest.param(Attack(9_400, 600), marks=pytest.mark.soak)], ids=str
+)
+def test_thousands_of_strangers_and_one_call(google: SpeechServerThread, size: Attack) -> None:
     """Not one gets in, each is counted, and every frame of the good call is heard."""
     with guarded_service(
-        google.address, BUSINESSES=json.dumps(BUSINESSES), START_SECONDS=1
+        google.address,
+        BUSINESSES=json.dumps(BUSINESSES),
+        START_SECONDS=1,
+        STT_QUEUE_FRAMES=ROOMY_QUEUE,
     ) as service:
-        report, ends = asyncio.run(call_under_attack(service))
+        report, ends = asyncio.run(call_under_attack(service, size))
         service.wait_for_line("session closed", CALL, f"frames={report.frames_sent} dropped=0")
         assert live_calls(service) == 0
         # each refusal is a line, of which the last may be on their way
-        service.wait_for(lambda lines: refusals(lines) >= 10 * (UPGRADES // 10))
+        service.wait_for(lambda lines: refusals(lines) >= size.upgrades)
         lines = list(service.lines)
     assert report.error is None
     assert report.close_code == 1000
@@ -217,9 +237,9 @@ def test_ten_thousand_strangers_and_one_call(google: SpeechServerThread) -> None
         [(1, seq) for seq in range(report.frames_sent)]
     ]
     web = {end: count for end, count in ends.items() if end.startswith("http ")}
-    assert sum(web.values()) == HTTP_REQUESTS
+    assert sum(web.values()) == size.requests
     assert set(web) <= {"http 400", "http 403", "http 404"}
-    tenth = UPGRADES // 10
+    tenth = size.upgrades // 10
     assert {end: count for end, count in ends.items() if end not in web} == {
         "403": 4 * tenth,
         "1008": 6 * tenth,
@@ -233,14 +253,17 @@ def test_ten_thousand_strangers_and_one_call(google: SpeechServerThread) -> None
     assert not [line for line in lines if "Traceback" in line or "internal error" in line]
 
 
-def test_replays_of_a_calls_own_webhooks_open_nothing(google: SpeechServerThread) -> None:
+def test_replays_of_a_calls_own_webhooks_open_nothing(
+    guarded: RunningService, speech: SpeechServerThread
+) -> None:
     """Whoever could copy Twilio's requests gets their answers again, and no more than that."""
-    form = call_form(CALL)
+    form = call_form(new_sid("CA"))
     signed = {"X-Twilio-Signature": signature(PUBLIC_URL + "/voice", form)}
     body = "&".join(f"{name}={value.replace('+', '%2B')}" for name, value in form).encode()
-    with guarded_service(google.address, BUSINESSES=json.dumps(BUSINESSES)) as service:
-        again = itertools.repeat(request("POST", "/voice", signed, body))
-        assert statuses(service.port, again, 300) == {200: 300}
-        assert live_calls(service) == 0
-        assert service.count("[WS]") == service.count("[TRUST]") == 0
-    assert google.streams == []
+    again = itertools.repeat(request("POST", "/voice", signed, body))
+    opened, lines = len(speech.streams), len(guarded.lines)
+    assert statuses(guarded.port, again, 300) == {200: 300}
+    assert live_calls(guarded) == 0
+    said = guarded.lines[lines:]
+    assert not [line for line in said if line.startswith(("[WS]", "[TRUST]", "[STT]"))]
+    assert len(speech.streams) == opened

@@ -20,15 +20,16 @@ from front_door_parts import (
     upgrade_headers,
     verbs,
 )
-from running_service import RunningService
+from guarded_calls import BAKERY, CAFE, CLINIC, GARAGE, NUMBERS
+from running_service import ROOMY_QUEUE, RunningService
 
 from frame_echo import numbered_frame
 from speech_server_thread import SpeechServerThread
 from twilio_calls import PlannedCall, new_sid, play_calls
 from twilio_stream import CallReport
 
-NUMBERS = {"clinic": "+97231234567", "garage": "+97237654321"}
-BUSINESSES = {name: {"numbers": [number], "max_calls": 40} for name, number in NUMBERS.items()}
+DIALLED = {"clinic": CLINIC, "garage": GARAGE, "cafe": CAFE, "bakery": BAKERY}
+BUSINESSES = {name: {"numbers": [DIALLED[name]], "max_calls": 40} for name in ("clinic", "garage")}
 LEAST_FRAMES = 20
 
 
@@ -44,7 +45,7 @@ class PlacedCall:
         self.sid = new_sid("CA")
 
     def ask(self, twilio: Twilio, path: str = "/voice", status: str = "ringing") -> list[str]:
-        form = call_form(self.sid, To=NUMBERS[self.tenant], CallStatus=status)
+        form = call_form(self.sid, To=DIALLED[self.tenant], CallStatus=status)
         code, self.twiml = twilio.post(path, form)
         assert code == 200
         return verbs(self.twiml)
@@ -131,7 +132,10 @@ def test_sixty_calls_into_a_worker_of_fifty(google: SpeechServerThread) -> None:
     """
     may_end = threading.Event()
     with guarded_service(
-        google.address, MAX_CONCURRENT_CALLS=50, BUSINESSES=json.dumps(BUSINESSES)
+        google.address,
+        MAX_CONCURRENT_CALLS=50,
+        BUSINESSES=json.dumps(BUSINESSES),
+        STT_QUEUE_FRAMES=ROOMY_QUEUE,
     ) as service:
         try:
             reports = asyncio.run(sixty_calls(service, may_end))
@@ -157,40 +161,43 @@ def test_sixty_calls_into_a_worker_of_fifty(google: SpeechServerThread) -> None:
     assert len({frames[0][0] for frames in heard}) == 50
 
 
-def test_a_business_at_its_cap_leaves_the_rest_to_the_other(google: SpeechServerThread) -> None:
+def test_a_business_at_its_cap_leaves_the_rest_to_the_other(guarded: RunningService) -> None:
     """Its own callers are turned away, at the webhook and at the stream; nobody else's are."""
-    capped = {name: business | {"max_calls": 2} for name, business in BUSINESSES.items()}
     may_end = threading.Event()
 
-    async def run(service: RunningService) -> None:
-        twilio = Twilio(service.port)
-        clinic, garage = calls(0, 3, 0), calls(3, 0, 2)
-        for call in (*clinic, *garage):
+    def one(tenant: str) -> PlacedCall:
+        return PlacedCall(next(NUMBERS), tenant)
+
+    cafe, bakery = [one("cafe") for _ in range(3)], [one("bakery") for _ in range(2)]
+    sids = {call.sid for call in (*cafe, *bakery)}
+
+    def count(lines: list[str], part: str) -> int:
+        return sum(part in line and any(sid in line for sid in sids) for line in lines)
+
+    async def run() -> None:
+        twilio = Twilio(guarded.port)
+        for call in (*cafe, *bakery):
             assert call.ask(twilio) == ["Connect"]
-        playing = asyncio.create_task(play(service, [*clinic, *garage], may_end))
+        playing = asyncio.create_task(play(guarded, [*cafe, *bakery], may_end))
         await asyncio.to_thread(
-            service.wait_for,
+            guarded.wait_for,
             lambda lines: (
-                sum("[WS] connected" in x for x in lines) == 4
-                and sum("[WS] refused: 1013" in x for x in lines) == 1
+                count(lines, "[WS] connected") == 4 and count(lines, "[WS] refused: 1013") == 1
             ),
         )
-        assert calls(5, 1, 0)[0].ask(twilio) == calls(6, 0, 1)[0].ask(twilio) == SAYS_FULL
+        assert one("cafe").ask(twilio) == one("bakery").ask(twilio) == SAYS_FULL
         may_end.set()
         codes = [report.close_code for report in await playing]
         assert sorted(codes[:3], key=str) == [1000, 1000, 1013]
         assert codes[3:] == [1000, 1000]
-        await asyncio.to_thread(
-            service.wait_for, lambda lines: sum("session closed" in x for x in lines) == 4
-        )
-        assert calls(7, 1, 0)[0].ask(twilio) == ["Connect"]
+        await asyncio.to_thread(guarded.wait_for, lambda lines: count(lines, "session closed") == 4)
+        assert one("cafe").ask(twilio) == ["Connect"]
         twilio.close()
 
-    with guarded_service(google.address, BUSINESSES=json.dumps(capped)) as service:
-        try:
-            asyncio.run(run(service))
-        finally:
-            may_end.set()
-        for where, tenant in (("[WS] refused: 1013", "clinic"), ("[VOICE]", "garage")):
-            assert service.count(where, f"2 calls of {tenant} are live, its max_calls is 2") == 1
-        assert live_calls(service) == 0
+    try:
+        asyncio.run(run())
+    finally:
+        may_end.set()
+    for where, tenant in (("[WS] refused: 1013", "cafe"), ("[VOICE]", "bakery")):
+        assert guarded.count(where, f"2 calls of {tenant} are live, its max_calls is 2") == 1
+    assert live_calls(guarded) == 0

@@ -18,6 +18,8 @@ from google.cloud import speech_v1 as speech
 from google.cloud.speech_v1.services.speech.transports import SpeechGrpcTransport
 from speech_client import Request, audio, streaming_config
 
+from local_speech_server import main
+
 IN_USE = os.strerror(errno.EADDRINUSE)
 ROOT = Path(__file__).parent.parent
 
@@ -26,6 +28,13 @@ def command(*arguments: str) -> subprocess.Popen[str]:
     """The command in a process of its own."""
     line = [sys.executable, str(ROOT / "local_speech_server.py"), *arguments]
     return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[object, str]:
+    """The exit code and the text of a command that ends over its arguments, run in this process."""
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    return end.value.code, "".join(capsys.readouterr())
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -49,21 +58,33 @@ def test_command_serves_until_it_is_told_to_end(number: signal.Signals) -> None:
     assert (process.returncode, rest) == (0, ""), errors
 
 
+def test_command_that_cannot_begin() -> None:
+    """What is wrong is said on stderr, without a stack trace, with exit code 2."""
+    process = command("--port", "0", "--model", "/nowhere")
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 2
+    assert "local speech server: no faster-whisper model in /nowhere" in errors
+    assert "Traceback" not in errors
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["--model", "/nowhere"], "local speech server: no faster-whisper model in /nowhere"),
         (["--port", "99999"], "99999 is not a port"),
-        (["--recogniser", "frames", "--max-stream-seconds", "0"], "is not above 0"),
+        (["--max-stream-seconds", "0"], "0 is not above 0"),
+        (
+            ["--fault", "die at=noon"],
+            "argument --fault: at=noon is no moment; it is open, half-close or seconds",
+        ),
     ],
 )
-def test_command_that_cannot_begin(arguments: list[str], text: str) -> None:
-    """What is wrong is said on stderr, without a stack trace, with exit code 2."""
-    process = command("--port", "0", *arguments)
-    _, errors = process.communicate(timeout=30)
-    assert process.returncode == 2
-    assert text in errors
-    assert "Traceback" not in errors
+def test_wrong_arguments(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], text: str
+) -> None:
+    """Each is named, with exit code 2."""
+    code, said = told(capsys, *arguments)
+    assert code == 2
+    assert text in said
 
 
 def test_command_on_a_port_in_use() -> None:
@@ -76,7 +97,11 @@ def test_command_on_a_port_in_use() -> None:
     assert errors == f"local speech server: cannot listen on 127.0.0.1:{port}: {IN_USE}\n"
 
 
-def test_command_help_has_an_example() -> None:
-    """The help shows how to point the service at this server."""
-    out, _ = command("--help").communicate(timeout=30)
+def test_command_help(capsys: pytest.CaptureFixture[str]) -> None:
+    """How to point the service at this server, and the grammar of faults without its module."""
+    code, out = told(capsys, "--help")
+    assert code == 0
     assert "SPEECH_EMULATOR_HOST=127.0.0.1:8900" in out
+    assert 'status=PERMISSION_DENIED text="not yours"   unavailable for=20' in out
+    assert "BadFault" not in out
+    assert "SpeechServerError" not in out

@@ -18,7 +18,7 @@ from database import Engines
 from models import Call, Worker
 from record_store import RecordStore
 from record_watch import RecordWatch
-from tenant_directory import TenantDirectory, add_business
+from tenant_directory import add_business
 
 
 class Watched:
@@ -26,14 +26,14 @@ class Watched:
 
     def __init__(self, engines: Engines, worker: str = "me") -> None:
         self.seconds = 0.0
-        self.directory = TenantDirectory()
+        self.businesses: list[list[Business]] = []
         self.ended: list[tuple[str, str]] = []
         self.engines = engines
         self.watch = RecordWatch(
             engines,
-            self.directory,
             worker,
-            lambda call_sid, reason: self.ended.append((call_sid, reason)),
+            on_businesses=self.businesses.append,
+            end_call=lambda call_sid, reason: self.ended.append((call_sid, reason)),
             lease_seconds=30,
             clock=lambda: self.seconds,
             now=lambda: AT + seconds(self.seconds),
@@ -67,9 +67,12 @@ def test_a_new_business_is_known_within_half_a_second(engines: Engines) -> None:
     assert watched.turn() <= 0.5
     with engines.writing() as session:
         add_business(session, Business("garage", ("+97237654321",)))
-    assert watched.directory.of_id("garage") is None
-    watched.turn(0.5)
-    assert watched.directory.of_number("+97237654321") is not None
+    watched.turn(0.1)
+    assert [[known.tenant_id for known in told] for told in watched.businesses] == [["clinic"]]
+    watched.turn(0.4)
+    assert [known.tenant_id for known in watched.businesses[1]] == ["clinic", "garage"]
+    watched.turn(5)
+    assert len(watched.businesses) == 2
 
 
 def test_a_call_that_is_over_is_told_once(engines: Engines) -> None:
@@ -177,14 +180,11 @@ def test_the_days_purge_goes_in_parts_between_other_duties(
 
 def test_the_thread_ends_when_it_is_told(engines: Engines) -> None:
     """And leaves no note of a worker that is gone."""
-    ended = threading.Event()
-    watch = RecordWatch(engines, TenantDirectory(), "me", lambda *_: ended.set())
+    known = threading.Event()
+    watch = RecordWatch(
+        engines, "me", on_businesses=lambda _: known.set(), end_call=lambda *_: None
+    )
     watch.start()
-    deadline = threading.Event()
-    for _ in range(200):
-        if rows(engines, Worker):
-            break
-        deadline.wait(0.05)  # the thread has nobody to tell
-    assert [worker.id for worker in rows(engines, Worker)] == ["me"]
-    watch.stop(10)
+    assert known.wait(20)
+    watch.stop(20)
     assert rows(engines, Worker) == []

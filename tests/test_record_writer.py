@@ -9,12 +9,14 @@ from collections.abc import Callable, Iterator, Sequence
 import pytest
 from databases import fresh_sqlite
 from record_parts import ended, engines_at, rows, said, started
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.exc import IntegrityError
 
 import call_log
 from call_records import Record
+from errors import RecordFault, StoreAway
 from models import Utterance
-from record_store import RecordStore, Refused
+from record_messages import Refused
+from record_store import RecordStore
 from record_writer import RecordWriter
 
 PATIENCE = 20.0
@@ -65,7 +67,7 @@ def writer_of(store: Store, limit: int = 1000) -> RecordWriter:
 
 
 def away(*_: object) -> None:
-    raise OperationalError("INSERT …", {}, Exception("server closed the connection"))
+    raise StoreAway("server closed the connection")
 
 
 def test_what_is_put_is_written_in_order_and_together() -> None:
@@ -105,7 +107,7 @@ def test_a_database_that_is_away_is_waited_for(log: pytest.LogCaptureFixture) ->
     store.wait_for(lambda: len(store.written) == 20)
     assert store.written == records
     writer.close(PATIENCE)
-    assert "[DB] not written, tried again: Exception: server closed the connection" in log.text
+    assert "[DB] not written, tried again: server closed the connection" in log.text
     assert "[DB] back: writing again" in log.text
 
 
@@ -133,7 +135,7 @@ def test_a_record_that_cannot_be_written_does_not_hold_up_the_others(
 
     def fault(batch: Sequence[Record]) -> None:
         if bad in batch:
-            raise IntegrityError("INSERT …", {}, Exception("FOREIGN KEY constraint failed"))
+            raise RecordFault("FOREIGN KEY constraint failed")
 
     store = Store()
     store.fault = fault
@@ -145,7 +147,7 @@ def test_a_record_that_cannot_be_written_does_not_hold_up_the_others(
     assert writer.close(PATIENCE) == 0
     assert store.written == good
     assert writer.refused == 1
-    assert "belongs nowhere: Said, Exception: FOREIGN KEY constraint failed" in log.text
+    assert "belongs nowhere: Said, FOREIGN KEY constraint failed" in log.text
     assert "bad" not in log.text
 
 
@@ -156,7 +158,7 @@ def test_a_row_that_two_workers_make_at_once_is_made_by_the_second_try() -> None
 
     def fault(batch: Sequence[Record]) -> None:
         if next(collisions, False):
-            raise IntegrityError("INSERT …", {}, Exception("duplicate key"))
+            raise RecordFault("duplicate key")
 
     store.fault = fault
     writer = writer_of(store)
@@ -180,7 +182,7 @@ def test_a_fault_of_our_own_does_not_end_the_writing(log: pytest.LogCaptureFixtu
     writer.put(STREAM)
     assert writer.close(PATIENCE) == 0
     assert store.written == [STREAM]
-    assert "ZeroDivisionError: a fault" in log.text
+    assert "tried again: a fault" in log.text
 
 
 def test_an_end_without_a_database_is_bounded(log: pytest.LogCaptureFixture) -> None:
@@ -198,6 +200,19 @@ def test_a_writer_that_was_never_started_has_nothing_to_wait_for() -> None:
     assert RecordWriter(Store()).close(PATIENCE) == 0
 
 
+class AsTheProcess:
+    """A real store, whose errors are told as the records' process tells them."""
+
+    def __init__(self, store: RecordStore) -> None:
+        self._store = store
+
+    def write(self, batch: Sequence[Record]) -> list[Refused]:
+        try:
+            return self._store.write(batch)
+        except IntegrityError as fault:
+            raise RecordFault(str(fault.orig)) from None
+
+
 def test_a_real_store_refuses_what_was_deleted_meanwhile() -> None:
     """A call that is deleted while it goes on costs no other call's text."""
     with engines_at(fresh_sqlite(), "clinic") as engines:
@@ -206,7 +221,7 @@ def test_a_real_store_refuses_what_was_deleted_meanwhile() -> None:
         store.write([gone, there, said(gone, "0")])
         with engines.writing() as session:
             session.connection().exec_driver_sql("DELETE FROM calls WHERE call_sid = 'CA1'")
-        writer = RecordWriter(store, gather_seconds=0.0)
+        writer = RecordWriter(AsTheProcess(store), gather_seconds=0.0)
         for record in (said(gone, "1"), said(there, "2"), ended(gone), ended(there)):
             writer.put(record)
         writer.start()

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-import signal
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 
 import pytest
-from running_service import RunningService
+from guarded_calls import NUMBERS, heard, spoken, whole
+from running_service import ROOMY_QUEUE, RunningService
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
@@ -23,12 +23,17 @@ from twilio_calls import PlannedCall, new_sid, play_calls
 from twilio_stream import CallReport, StreamMessages
 
 
-def frames_of(call: int, count: int) -> list[bytes]:
-    return [numbered_frame(call, seq) for seq in range(count)]
-
-
 def play(url: str, calls: list[PlannedCall], **options: object) -> list[CallReport]:
     return asyncio.run(play_calls(url, calls, **options))  # type: ignore[arg-type]  # of several kinds
+
+
+@pytest.fixture(scope="module")
+def small(speech: SpeechServerThread) -> Iterator[RunningService]:
+    """One worker that takes three calls; each test leaves it without any."""
+    with RunningService(
+        SPEECH_EMULATOR_HOST=speech.address, WEB_CONCURRENCY=1, MAX_CONCURRENT_CALLS=3
+    ) as service:
+        yield service
 
 
 def finals_by_call(service: RunningService) -> dict[tuple[str, str], list[str]]:
@@ -44,24 +49,25 @@ def finals_by_call(service: RunningService) -> dict[tuple[str, str], list[str]]:
 def test_twenty_calls_at_once_bring_every_frame_once_and_in_order(
     google: SpeechServerThread,
 ) -> None:
-    """20 calls for 10 s in real time: each frame arrives once, in order, in its own call."""
+    """20 calls in real time: each frame arrives once, in order, in its own call."""
     calls = [
-        PlannedCall(frames_of(n, 500), tenant=f"T{n % 4}", call_sid=f"CA{n:032x}")
-        for n in range(20)
+        PlannedCall(spoken(n, 200), tenant=f"T{n % 4}", call_sid=f"CA{n:032x}") for n in range(20)
     ]
-    with RunningService(SPEECH_EMULATOR_HOST=google.address, WEB_CONCURRENCY=2) as service:
+    with RunningService(
+        SPEECH_EMULATOR_HOST=google.address, WEB_CONCURRENCY=2, STT_QUEUE_FRAMES=ROOMY_QUEUE
+    ) as service:
         reports = play(service.url, calls, ramp=1.0)
         service.wait_for(lambda lines: sum("session closed" in x for x in lines) == 20)
         assert [report.error for report in reports] == [None] * 20
         assert {report.close_code for report in reports} == {1000}
-        assert service.count("session closed", "frames=500 dropped=0 seconds=10.0") == 20
+        assert service.count("session closed", "frames=200 dropped=0 seconds=4.0") == 20
         said = finals_by_call(service)
     arrived = sorted(record.frames for record in google.streams)
-    assert arrived == [[(n, seq) for seq in range(500)] for n in range(20)]
+    assert arrived == [whole(n, 200) for n in range(20)]
     assert {record.ended for record in google.streams} == {"half-closed"}
     for n in range(20):
         text = said[f"CA{n:032x}", f"T{n % 4}"]
-        assert list(itertools.chain(*map(frames_said, text))) == [(n, s) for s in range(500)]
+        assert list(itertools.chain(*map(frames_said, text))) == whole(n, 200)
 
 
 def probe(service: RunningService) -> dict[str, int]:
@@ -81,8 +87,9 @@ def settled(service: RunningService, before: dict[str, int]) -> dict[str, int]:
         time.sleep(0.1)  # the worker is another process: there is nothing to wait on
 
 
-def test_churn_leaves_nothing_behind(google: SpeechServerThread) -> None:
-    """500 short calls, ended in three ways: no call, stream, thread or descriptor stays."""
+@pytest.mark.parametrize("count", [120, pytest.param(500, marks=pytest.mark.soak)])
+def test_churn_leaves_nothing_behind(google: SpeechServerThread, count: int) -> None:
+    """Many short calls, ended in three ways: no call, stream, thread or descriptor stays."""
     ways = ("stop", "close", "cut")
 
     def churn(url: str, first: int, count: int) -> int:
@@ -91,7 +98,7 @@ def test_churn_leaves_nothing_behind(google: SpeechServerThread) -> None:
         for start in range(first, first + count, 30):
             for way in ways:
                 numbers = range(start, min(start + 30, first + count))
-                calls = [PlannedCall(frames_of(n, 8)) for n in numbers if n % 3 == ways.index(way)]
+                calls = [PlannedCall(spoken(n, 8)) for n in numbers if n % 3 == ways.index(way)]
                 reports = play(url, calls, pace=0.002, end=way, close_wait=10.0)
                 ended += sum(report.ok for report in reports)
         return ended
@@ -102,9 +109,9 @@ def test_churn_leaves_nothing_behind(google: SpeechServerThread) -> None:
         assert churn(service.url, 0, 30) == 30  # what is made once is made
         google.wait_for(lambda: google.open_streams == 0)
         before = settled(service, {"live": 0})
-        assert churn(service.url, 30, 500) == 500
+        assert churn(service.url, 30, count) == count
         google.wait_for(lambda: google.open_streams == 0, timeout=10)
-        assert len(google.streams) == 530
+        assert len(google.streams) == 30 + count
         after = settled(service, before)
     assert after["live"] == 0
     assert after["fds"] <= before["fds"]
@@ -114,7 +121,11 @@ def test_churn_leaves_nothing_behind(google: SpeechServerThread) -> None:
 
 
 def test_sigterm_ends_ten_live_calls_cleanly(google: SpeechServerThread) -> None:
-    """SIGTERM: close code 1012, all audio up to then at Google, all finals logged, within 20 s."""
+    """SIGTERM: close code 1012, all audio up to then at Google, all finals logged, within 20 s.
+
+    Nor is a socket waited for that never said `start`: it has the same close, and no worker is
+    killed.
+    """
     sent: dict[int, int] = dict.fromkeys(range(10), 0)
 
     def counting(call: int) -> Iterator[bytes]:
@@ -123,7 +134,11 @@ def test_sigterm_ends_ten_live_calls_cleanly(google: SpeechServerThread) -> None
             yield numbered_frame(call, seq)
 
     calls = [PlannedCall(counting(n), call_sid=f"CA{n:032x}") for n in range(10)]
-    with RunningService(SPEECH_EMULATOR_HOST=google.address, WEB_CONCURRENCY=2) as service:
+    with (
+        RunningService(SPEECH_EMULATOR_HOST=google.address, WEB_CONCURRENCY=2) as service,
+        connect(service.url, compression=None) as idle,
+    ):
+        workers = service.workers()
 
         async def play_and_stop() -> tuple[list[CallReport], float]:
             playing = asyncio.create_task(play_calls(service.url, calls, close_wait=20.0))
@@ -131,7 +146,7 @@ def test_sigterm_ends_ten_live_calls_cleanly(google: SpeechServerThread) -> None
                 google.wait_for,
                 lambda: (
                     len(google.streams) == 10
-                    and all(len(record.frames) >= 100 for record in google.streams)
+                    and all(len(record.frames) >= 60 for record in google.streams)
                 ),
                 20,
             )
@@ -142,6 +157,11 @@ def test_sigterm_ends_ten_live_calls_cleanly(google: SpeechServerThread) -> None
 
         reports, seconds = asyncio.run(play_and_stop())
         said = finals_by_call(service)
+        with pytest.raises(ConnectionClosed):
+            idle.recv(timeout=15)
+        assert idle.close_code == 1012
+    assert not any(worker.is_running() for worker in workers)
+    assert service.count("Worker graceful timeout") == 0
     assert seconds < 20
     assert [(r.close_code, r.close_reason) for r in reports] == [(1012, "service restart")] * 10
     for record in google.streams:
@@ -155,56 +175,49 @@ def test_sigterm_ends_ten_live_calls_cleanly(google: SpeechServerThread) -> None
         assert record.ended == "half-closed"
 
 
-def test_over_capacity_is_refused_with_1013(google: SpeechServerThread) -> None:
+def test_over_capacity_is_refused_with_1013(small: RunningService) -> None:
     """The call beyond the cap is told to come back later; the live ones do not notice."""
-    calls = [PlannedCall(frames_of(n, 100)) for n in range(4)]
-    with RunningService(
-        SPEECH_EMULATOR_HOST=google.address, WEB_CONCURRENCY=1, MAX_CONCURRENT_CALLS=3
-    ) as service:
-        reports = play(service.url, calls, ramp=0.3)
-        assert sorted(report.close_code or 0 for report in reports) == [1000, 1000, 1000, 1013]
-        refused = [report for report in reports if report.close_code == 1013]
-        assert refused[0] is reports[3]
-        assert service.count("[WS] refused: 1013 3 calls are live", reports[3].call_sid) == 1
-        # the slots came back
-        assert [r.close_code for r in play(service.url, calls[:3])] == [1000] * 3
+    calls = [PlannedCall(spoken(next(NUMBERS), 60)) for _ in range(4)]
+    reports = play(small.url, calls, ramp=0.3)
+    assert sorted(report.close_code or 0 for report in reports) == [1000, 1000, 1000, 1013]
+    refused = [report for report in reports if report.close_code == 1013]
+    assert refused[0] is reports[3]
+    assert small.count("[WS] refused: 1013 3 calls are live", reports[3].call_sid) == 1
+    # the slots came back
+    assert [r.close_code for r in play(small.url, calls[:3])] == [1000] * 3
 
 
-def test_readyz_tells_full(google: SpeechServerThread) -> None:
+def test_readyz_tells_full(small: RunningService) -> None:
     """/readyz is 200 with room and 503 when full; /healthz is 200 all the same."""
 
     def status(path: str) -> int:
         try:
-            with urllib.request.urlopen(service.address + path) as answer:
+            with urllib.request.urlopen(small.address + path) as answer:
                 return int(answer.status)
         except urllib.error.HTTPError as error:
             return error.code
 
-    with RunningService(
-        SPEECH_EMULATOR_HOST=google.address, WEB_CONCURRENCY=1, MAX_CONCURRENT_CALLS=1
-    ) as service:
-        assert status("/readyz") == 200
+    assert status("/readyz") == 200
+    sids = [new_sid("CA") for _ in range(3)]
+    calls = [PlannedCall(spoken(next(NUMBERS), 60), call_sid=sid) for sid in sids]
 
-        async def look_while_playing() -> list[int]:
-            call = asyncio.create_task(play_calls(service.url, [PlannedCall(frames_of(1, 100))]))
-            await asyncio.to_thread(service.wait_for_line, "[STT] session started")
-            seen = [await asyncio.to_thread(status, path) for path in ("/readyz", "/healthz")]
-            await call
-            return seen
+    async def look_while_playing() -> list[int]:
+        playing = asyncio.create_task(play_calls(small.url, calls))
+        for sid in sids:
+            await asyncio.to_thread(small.wait_for_line, "[STT] session started", sid)
+        seen = [await asyncio.to_thread(status, path) for path in ("/readyz", "/healthz")]
+        await playing
+        return seen
 
-        assert asyncio.run(look_while_playing()) == [503, 200]
-        assert status("/readyz") == 200
+    assert asyncio.run(look_while_playing()) == [503, 200]
+    assert status("/readyz") == 200
 
 
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
         ({}, "no Google credentials: set GOOGLE_CREDENTIALS_JSON"),
-        ({"GOOGLE_CREDENTIALS_JSON": "{"}, "GOOGLE_CREDENTIALS_JSON: is not JSON"),
-        ({"GOOGLE_APPLICATION_CREDENTIALS": "/no/key.json"}, "GOOGLE_APPLICATION_CREDENTIALS=/no"),
         ({"SPEECH_EMULATOR_HOST": "h:1", "STT_QUEUE_FRAMES": "many"}, "STT_QUEUE_FRAMES=many"),
-        ({"SPEECH_EMULATOR_HOST": "h:1", "ALLOW_UNSIGNED": "0"}, "TWILIO_AUTH_TOKEN: must be set"),
-        ({"SPEECH_EMULATOR_HOST": "h:1", "BUSINESSES": "{"}, "BUSINESSES: is not JSON"),
     ],
 )
 def test_gunicorn_says_what_is_wrong_and_exits_with_2(
@@ -219,36 +232,17 @@ def test_gunicorn_says_what_is_wrong_and_exits_with_2(
     assert said[0].startswith(f"tamlil: {says}")
 
 
-def test_a_burst_in_mid_call_loses_nothing(google: SpeechServerThread) -> None:
+def test_a_burst_in_mid_call_loses_nothing(
+    small: RunningService, speech: SpeechServerThread
+) -> None:
     """Audio that the network held up for 5 s and brings at once: every frame reaches Google."""
-    twilio = StreamMessages(new_sid("CA"), new_sid("MZ"), new_sid("AC"))
-    with (
-        RunningService(SPEECH_EMULATOR_HOST=google.address, WEB_CONCURRENCY=1) as service,
-        connect(service.url, compression=None) as call,
-    ):
-        call.send(twilio.connected())
-        call.send(twilio.start())
-        for seq in range(10):
-            call.send(twilio.media(numbered_frame(1, seq)))
-        google.wait_for(lambda: len(google.streams[0].frames) == 10)
-        burst = [twilio.media(numbered_frame(1, seq)) for seq in range(10, 260)]
-        for message in (*burst, twilio.stop()):
+    twilio, number = StreamMessages(new_sid("CA"), new_sid("MZ"), new_sid("AC")), next(NUMBERS)
+    messages = [twilio.media(frame) for frame in spoken(number, 260)]
+    with connect(small.url, compression=None) as call:
+        for message in (twilio.connected(), twilio.start(), *messages[:10]):
             call.send(message)
-        service.wait_for_line("session closed", "frames=260 dropped=0")
-    assert google.streams[0].frames == [(1, seq) for seq in range(260)]
-
-
-def test_sigterm_does_not_wait_for_a_socket_without_a_call(google: SpeechServerThread) -> None:
-    """A socket that never said `start` is closed with 1012 too; nothing need be killed."""
-    with (
-        RunningService(SPEECH_EMULATOR_HOST=google.address, WEB_CONCURRENCY=1) as service,
-        connect(service.url, compression=None) as idle,
-    ):
-        [worker] = service.workers()
-        service.process.send_signal(signal.SIGTERM)
-        with pytest.raises(ConnectionClosed):
-            idle.recv(timeout=15)
-        assert idle.close_code == 1012
-        assert service.process.wait(15) == 0
-        assert not worker.is_running()
-        assert service.count("Worker graceful timeout") == 0
+        speech.wait_for(lambda: heard(speech, number) == [whole(number, 10)])
+        for message in (*messages[10:], twilio.stop()):
+            call.send(message)
+        small.wait_for_line("session closed", twilio.call_sid, "frames=260 dropped=0")
+    assert heard(speech, number) == [whole(number, 260)]

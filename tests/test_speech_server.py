@@ -267,14 +267,14 @@ def test_cancelled_streams_leave_nothing_behind(server: SpeechServerThread) -> N
 
 def test_stall_and_resume() -> None:
     """A stalled server takes no audio and times nothing out; resumed, it takes all of it."""
-    with SpeechServerThread(FrameEcho(), limits=Limits(audio_timeout_seconds=0.3)) as server:
+    with SpeechServerThread(FrameEcho(), limits=Limits(audio_timeout_seconds=1.0)) as server:
         call = OpenCall(server)
         call.send(*audio(1, range(25)))
         server.wait_for(lambda: len(server.streams[0].frames) == 25)
         server.stall()
         call.send(*audio(1, range(25, 50)))
         with pytest.raises(TimeoutError):
-            server.wait_for(lambda: len(server.streams[0].frames) > 25, timeout=0.6)
+            server.wait_for(lambda: len(server.streams[0].frames) > 25, timeout=1.2)
         server.resume()
         call.end()
         assert call.error is None

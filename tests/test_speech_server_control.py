@@ -139,22 +139,6 @@ def test_a_file_that_cannot_be_read(start: Start, tmp_path: Path) -> None:
     assert running.errors() == [f"local speech server: cannot read {tmp_path}: Is a directory"]
 
 
-def test_a_wrong_option() -> None:
-    """A wrong --fault is said on stderr, with exit code 2."""
-    process = command("--fault", "die at=noon")
-    _, errors = process.communicate(timeout=30)
-    assert process.returncode == 2
-    assert "argument --fault: at=noon is no moment; it is open, half-close or seconds" in errors
-
-
-def test_help_says_how_faults_are_written() -> None:
-    """The help has the grammar, and nothing of the module around it."""
-    out, _ = command("--help").communicate(timeout=30)
-    assert 'status=PERMISSION_DENIED text="not yours"   unavailable for=20' in out
-    assert "BadFault" not in out
-    assert "SpeechServerError" not in out
-
-
 def test_what_is_a_change(tmp_path: Path) -> None:
     """A file that is missing, comes, stays, is touched, and goes."""
     file = ControlFile(tmp_path / "faults")

@@ -13,7 +13,6 @@ import runpy
 import signal
 import socket as sockets
 import threading
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import flask_sock
@@ -47,16 +46,6 @@ HEROKU_IDLE_SECONDS, HEROKU_KILL_SECONDS = 55, 30
 
 # the media streams alone, with sessions of a test's making
 streams = media_parts.service
-
-
-@pytest.fixture(scope="module")
-def two_workers(
-    speech: SpeechServerThread, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[RunningService]:
-    """A service of two processes."""
-    directory = tmp_path_factory.mktemp("two-workers")
-    with guarded_service(speech.address, WEB_CONCURRENCY=2, TMPDIR=directory) as service:
-        yield service
 
 
 @pytest.fixture(scope="module")
@@ -154,39 +143,49 @@ def test_heroku_and_render_kill_after_their_time() -> None:
     assert longest < HEROKU_KILL_SECONDS <= render["maxShutdownDelaySeconds"]
 
 
-def test_several_workers_share_no_memory(two_workers: RunningService) -> None:
-    """Heroku sets WEB_CONCURRENCY by itself: a status at one worker ends the other's call."""
-    with live_stream(two_workers) as stream:
-        holder = worker_of(two_workers, stream.socket.local_address[1])
-        twilio = twilio_at_another(two_workers, holder)
-        form = call_form(stream.call_sid, CallStatus="completed")
-        assert twilio.post("/status", form)[0] == 200
-        twilio.close()
-        assert stream.ending() == (1000, "Twilio says that the call is over")
+Ending = tuple[int | None, str | None]
 
 
 class Shutdown(NamedTuple):
     """How a service with a live call ended."""
 
     service: RunningService
+    status_elsewhere: Ending  # of a call before it, whose status came to the other worker
     call_sid: str
-    close: tuple[int | None, str | None]
+    close: Ending
     exit_code: int
 
 
+def end_from_the_other_worker(service: RunningService) -> Ending:
+    """A call whose status comes to the worker that does not have it; how its stream ended."""
+    with live_stream(service) as stream:
+        holder = worker_of(service, stream.socket.local_address[1])
+        twilio = twilio_at_another(service, holder)
+        form = call_form(stream.call_sid, CallStatus="completed")
+        assert twilio.post("/status", form)[0] == 200
+        twilio.close()
+        return stream.ending()
+
+
 @pytest.fixture(scope="module")
-def shutdown(speech: SpeechServerThread) -> Shutdown:
+def shutdown(speech: SpeechServerThread, tmp_path_factory: pytest.TempPathFactory) -> Shutdown:
     """Two workers and a live call, when SIGTERM comes to each of the processes at once."""
-    with (
-        guarded_service(speech.address, WEB_CONCURRENCY=2) as service,
-        live_stream(service) as stream,
-    ):
-        number = next(NUMBERS)
-        stream.send(spoken(number, 10))
-        speech.wait_for(lambda: heard(speech, number) == [whole(number, 10)])
-        os.killpg(service.process.pid, signal.SIGTERM)
-        close = stream.ending()
-        return Shutdown(service, stream.call_sid, close, service.stop())
+    directory = tmp_path_factory.mktemp("two-workers")
+    with guarded_service(speech.address, WEB_CONCURRENCY=2, TMPDIR=directory) as service:
+        status_elsewhere = end_from_the_other_worker(service)
+        with live_stream(service) as stream:
+            number = next(NUMBERS)
+            stream.send(spoken(number, 10))
+            speech.wait_for(lambda: heard(speech, number) == [whole(number, 10)])
+            os.killpg(service.process.pid, signal.SIGTERM)
+            close = stream.ending()
+            exit_code = service.stop()
+    return Shutdown(service, status_elsewhere, stream.call_sid, close, exit_code)
+
+
+def test_several_workers_share_no_memory(shutdown: Shutdown) -> None:
+    """Heroku sets WEB_CONCURRENCY by itself: a status at one worker ends the other's call."""
+    assert shutdown.status_elsewhere == (1000, "Twilio says that the call is over")
 
 
 def test_heroku_sends_sigterm_to_all_processes(shutdown: Shutdown) -> None:
