@@ -1,6 +1,7 @@
 """The HTTP API of the records, below /api: its addresses, its errors, its OpenAPI document.
 
-Every view is guarded (`api_threads.py`) when the API is attached, whichever module it is of.
+An application of its own, in the records' process (`api_server.py`); a worker hands requests on to
+it (`api_door.py`). Every view is guarded (`api_guard.py`), whichever module it is of.
 """
 
 from __future__ import annotations
@@ -13,15 +14,18 @@ import api_problems
 import api_search  # noqa: F401  # as above
 import api_usage  # noqa: F401  # as above
 from api_blueprint import DocumentedApi, blueprint
+from api_guard import ApiGuard
 from api_limits import ApiLimits
-from api_threads import ApiThreads
+from database import attach, database_url
 from settings import Settings
 
 PREFIX = "/api/"
 
 
-def attach(app: Flask, settings: Settings) -> None:
-    """Give `app` the API."""
+def make_app(settings: Settings) -> Flask:
+    """The API on the database of `settings`. Raises `SettingsError`."""
+    app = Flask("tamlil")
+    attach(app, database_url(settings.database_url))
     app.config.update(
         API_TITLE="Tamlil",
         API_VERSION="1",
@@ -37,9 +41,10 @@ def attach(app: Flask, settings: Settings) -> None:
     api = DocumentedApi(app)
     api.spec.components.security_scheme("key", {"type": "http", "scheme": "bearer"})
     api.register_blueprint(blueprint)
-    threads = ApiThreads(
+    guard = ApiGuard(
         ApiLimits(settings.api_requests_per_minute, settings.api_wrong_keys_per_minute)
     )
     for endpoint, view in app.view_functions.items():
         if endpoint.startswith(f"{blueprint.name}."):
-            app.view_functions[endpoint] = threads.guard(view)
+            app.view_functions[endpoint] = guard.around(view)
+    return app

@@ -30,7 +30,6 @@ from api_fields import (
     page_of,
     place_of,
 )
-from api_threads import run_in_thread
 from business_records import leads_of, load_lead
 from database import db, writes
 from models import Lead
@@ -126,7 +125,7 @@ def export_leads() -> Response:
         rows = first
         while rows:
             yield _csv([cells for _, cells in rows])
-            rows = run_in_thread(_rows_after, business, rows[-1][0])
+            rows = _rows_after(business, rows[-1][0])
 
     return Response(
         stream_with_context(lines()),

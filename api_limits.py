@@ -1,6 +1,6 @@
-"""How often a key, or an address with wrong keys, may ask a worker: in memory, a worker for itself.
+"""How often a key, or an address with wrong keys, may ask: in memory, a worker for itself.
 
-Used in greenlets only: it takes locks. A key counts by its hash before anybody has looked whether
+A key counts by its hash before anybody has looked whether
 it is right, so whoever does not know a key cannot use its requests up. Whoever tries wrong ones is
 stopped by the address, which others may share: so a key that was right before is let through.
 """

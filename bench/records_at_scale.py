@@ -24,8 +24,8 @@ from flask import Flask
 from flask.testing import FlaskClient
 from postgres_server import PostgresServer
 
+from api import make_app
 from api_keys import make_key
-from app import create_app
 from database import db
 from settings import Settings
 
@@ -58,11 +58,9 @@ def main() -> None:
             url.rsplit("/", 1)[1],
         ):
             print("  ", line[0])
-        app = create_app(
+        app = make_app(
             Settings(
                 database_url=url,
-                allow_unsigned=True,
-                speech_emulator_host="127.0.0.1:1",
                 api_requests_per_minute=1_000_000,
             )
         )

@@ -16,7 +16,9 @@ from flask import Flask
 from werkzeug.test import TestResponse
 
 from api_keys import revoke_key
+from app import create_app
 from database import db
+from settings import Settings
 
 MARK = "מרציפן"
 CALLER = "+972547777777"
@@ -73,6 +75,12 @@ def addresses_of(app: Flask) -> set[tuple[str, str]]:
 def test_every_address_is_in_the_table(app: Flask) -> None:
     """What the application answers, and nothing else."""
     assert addresses_of(app) == set(ADDRESSES)
+
+
+def test_a_worker_only_hands_on() -> None:
+    """No address of a worker's own lies below /api."""
+    app = create_app(Settings(allow_unsigned=True, speech_emulator_host="127.0.0.1:1"))
+    assert {rule for _, rule in addresses_of(app)} == {"/api/<path:_>"}
 
 
 def marked_office(app: Flask) -> tuple[Office, str]:

@@ -34,8 +34,8 @@ def test_wrong_keys_are_stopped_by_address() -> None:
     assert int(answers[3].headers["Retry-After"]) >= 1
     assert office.client.get("/api/usage").status_code == 200
     assert client_of(app, office.new_key()).get("/api/usage").status_code == 429
-    elsewhere = {"REMOTE_ADDR": "192.0.2.7"}
-    answer = client_of(app, office.new_key()).get("/api/usage", environ_overrides=elsewhere)
+    elsewhere = {"X-Tamlil-Address": "192.0.2.7"}
+    answer = client_of(app, office.new_key()).get("/api/usage", headers=elsewhere)
     assert answer.status_code == 200
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from api_parts import Office, api_app
+from api_parts import Office, api_app, until_answered
 from databases import fresh_sqlite
 from running_service import RunningService
 
@@ -30,6 +30,7 @@ def found_by_schemathesis(examples: int, cwd: Path) -> str:
         "API_WRONG_KEYS_PER_MINUTE": 1_000_000,
     }
     with RunningService(DATABASE_URL=url, WEB_CONCURRENCY=1, **settings) as service:
+        until_answered(service.address, office.key)
         done = subprocess.run(
             [
                 str(SCHEMATHESIS),
