@@ -14,12 +14,11 @@ import api_problems
 import api_search  # noqa: F401  # as above
 import api_usage  # noqa: F401  # as above
 from api_blueprint import DocumentedApi, blueprint
+from api_door import PREFIX
 from api_guard import ApiGuard
 from api_limits import ApiLimits
 from database import attach, database_url
 from settings import Settings
-
-PREFIX = "/api/"
 
 
 def make_app(settings: Settings) -> Flask:

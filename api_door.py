@@ -20,11 +20,11 @@ from werkzeug.exceptions import HTTPException
 
 # The address of whoever asks, as the worker has it; what a request brings itself is dropped
 ADDRESS_HEADER = "X-Tamlil-Address"
+PREFIX = "/api/"
 MOST_WAITING = 32
 # Beyond what a database may take by its own limits
 ANSWER_SECONDS = 25.0
 
-_METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
 # They are each connection's own (RFC 9110, 7.6.1), or written anew
 _NOT_PASSED = frozenset(
     (
@@ -55,9 +55,11 @@ def make_blueprint(
     blueprint = Blueprint("api_door", __name__)
     waiting = 0
 
-    @blueprint.route("/api/<path:_>", methods=_METHODS, provide_automatic_options=False)
-    def door(_: str) -> Response:
+    @blueprint.before_app_request  # not a route: no route matches every path that may be asked
+    def door() -> Response | None:
         nonlocal waiting
+        if not request.path.startswith(PREFIX):
+            return None
         if waiting >= most_waiting:
             return _problem(503, "too many are asking, try again")
         waiting += 1

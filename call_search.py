@@ -4,7 +4,7 @@ PostgreSQL's index of words knows no order. So it is asked only for words that a
 newest few thousand utterances of the business are looked through, which is where common words are
 found at once. SQLite's FTS5 reads its index newest first by itself.
 
-All of it waits for the database: in a native thread only.
+All of it waits for the database, and uses `db.session` in an application's context.
 """
 
 from __future__ import annotations

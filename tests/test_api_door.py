@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -26,7 +27,11 @@ class Behind:
         self._server = waitress.create_server(
             self._serve, unix_socket=str(path), threads=4, clear_untrusted_proxy_headers=False
         )
-        threading.Thread(target=self._server.run, daemon=True).start()
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def _run(self) -> None:
+        with contextlib.suppress(OSError):  # it is closed from outside
+            self._server.run()
 
     def _serve(self, environ: dict[str, Any], start: Any) -> Iterable[bytes]:
         return self.answer(Request(environ))(environ, start)
@@ -76,6 +81,13 @@ def test_a_request_is_handed_on_as_it_is(behind: Behind) -> None:
     assert told["headers"]["Content-Type"] == "text/plain"
 
 
+def test_other_addresses_are_the_workers(behind: Behind) -> None:
+    """Every path below /api/ is the API's, whatever is in it; no other one is."""
+    client = client_at(behind.path)
+    assert client.get("/api/calls/%0A%C3%B9").get_json()["path"] == "/api/calls/\nù"
+    assert client.get("/apiary").status_code == client.get("/api").status_code == 404
+
+
 def test_the_address_is_the_workers_to_say(behind: Behind) -> None:
     """What a request claims about it is dropped; so is what belongs to its connection."""
     answer = client_at(behind.path).get(
@@ -88,7 +100,7 @@ def test_the_address_is_the_workers_to_say(behind: Behind) -> None:
     assert "Te" not in headers
 
 
-@pytest.mark.parametrize("method", ["HEAD", "OPTIONS", "DELETE", "PUT"])
+@pytest.mark.parametrize("method", ["HEAD", "OPTIONS", "DELETE", "PUT", "TRACE"])
 def test_every_method_is_for_the_api_to_refuse(behind: Behind, method: str) -> None:
     """The worker knows none of its addresses."""
     assert client_at(behind.path).open("/api/calls", method=method).status_code == 202
