@@ -1,10 +1,10 @@
-# make demo | test | lint | serve | bench | soak: each installs what it needs into .venv first.
+# make demo | test | lint | serve | bench | bench-records | soak: each installs what it needs into .venv first.
 
 PYTHON ?= python3
 SAMPLE ?= samples/clinic-appointment.wav
 BIN := .venv/bin
 
-.PHONY: demo test soak lint serve bench bench-database clean
+.PHONY: demo test soak lint serve bench bench-database bench-records clean
 
 demo: .venv/.local
 	$(BIN)/python demo.py $(SAMPLE)
@@ -28,6 +28,10 @@ lint: .venv/.dev
 # the environment names Google's credentials or another one.
 serve: .venv/.local
 	$(BIN)/python local_stack.py
+
+# A million utterances in PostgreSQL: what lists and searches take, with --plans by which plans.
+bench-records: .venv/.dev
+	PYTHONPATH=.:tests $(BIN)/python bench/records_at_scale.py
 
 bench: .venv/.dev
 	PYTHONPATH=.:tests $(BIN)/python bench/cpu_per_call.py

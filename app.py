@@ -17,6 +17,8 @@ import click
 import flask_sock
 from flask import Flask
 
+import api_door
+import api_server
 import health
 import media_ws_ai
 import record_link
@@ -129,6 +131,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         room_beside=lambda: worker_room.here().beside,
     )
     app.register_blueprint(voice_webhooks.make_blueprint(webhooks, door))
+    app.register_blueprint(api_door.make_blueprint(api_server.socket_of(records.worker_id)))
     app.cli.add_command(twilio_commands.group)
     app.extensions["tamlil"] = Service(settings, registry, records)
     return app

@@ -9,7 +9,7 @@ All of them use `db.session`, within an application's context.
 
 from __future__ import annotations
 
-from sqlalchemy import Select, select
+from sqlalchemy import ColumnElement, Select, select
 
 from database import db
 from errors import NotFound
@@ -128,6 +128,15 @@ def calls_of(tenant_id: str) -> Select[Call]:
 def utterances_of(tenant_id: str) -> Select[Utterance]:
     """What was said on its calls."""
     return select(Utterance).where(Utterance.tenant_id == tenant_id)
+
+
+def utterances_matching(tenant_id: str, matches: ColumnElement[bool]) -> Select[Utterance]:
+    """Those of its utterances that an index of words finds.
+
+    Whose they are is compared row by row: that index has each business's words by themselves, and
+    PostgreSQL would read all of the business's entries in another index to compare them with it.
+    """
+    return select(Utterance).where(matches, Utterance.tenant_id.concat("") == tenant_id)
 
 
 def leads_of(tenant_id: str) -> Select[Lead]:

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 
 from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError, StatementError
 
+import api_server
 import lost_calls
 import record_messages
 from call_log import configure_logging, logger, one_line
@@ -40,6 +41,7 @@ class RecordProcess:
     def __init__(
         self, settings: Settings, worker_id: str, from_worker: int, to_worker: int
     ) -> None:
+        self._settings = settings
         self._worker_id = worker_id
         self._from_worker = from_worker
         self._to_worker = to_worker
@@ -62,12 +64,14 @@ class RecordProcess:
         """Until the worker leaves, or is gone."""
         self._watch.start()
         self._sender.start()
+        api_server.start(self._settings, self._worker_id)
         while True:
             message = record_messages.read_to_process(self._from_worker)
             if not isinstance(message, Write):
                 break
             self._say(self._written(message.number, message.records))
         self._watch.stop()
+        api_server.stop(self._worker_id)
         if message is None:
             self._end_lost_calls()
         self._sender.stop()

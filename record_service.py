@@ -28,6 +28,11 @@ class RecordService:
         link.on_businesses = self.businesses.tell
         link.end_call = registry.end_call
 
+    @property
+    def worker_id(self) -> str:
+        """What records know this worker by."""
+        return self._link.worker_id
+
     def start(self) -> None:
         """Begin to hand over, and wait until the businesses are known; after any fork."""
         self._link.start()

@@ -113,6 +113,9 @@ class Settings:
     webhook_allow_private: bool = field(
         default=False, metadata={"variable": "WEBHOOK_ALLOW_PRIVATE", "kind": bool}
     )
+    # For each key, and for each address that comes with wrong ones; a worker counts for itself
+    api_requests_per_minute: int = _whole("API_REQUESTS_PER_MINUTE", 120, 1, 1_000_000)
+    api_wrong_keys_per_minute: int = _whole("API_WRONG_KEYS_PER_MINUTE", 30, 1, 1_000_000)
 
     log_transcripts: bool = field(
         default=True, metadata={"variable": "LOG_TRANSCRIPTS", "kind": bool}

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from flask import Flask
 from hypothesis import settings
 
 from frame_echo import FrameEcho
@@ -26,7 +27,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # Their assertions explain themselves as those of tests do.
 pytest.register_assert_rewrite("session_parts", "media_parts", "running_service", "speech_client")
 
-from databases import fresh_sqlite  # noqa: E402  # after the line above
+from api_parts import api_app  # noqa: E402  # after the line above
+from databases import fresh_sqlite  # noqa: E402  # as above
 from front_door_parts import guarded_service  # noqa: E402  # as above
 from guarded_calls import BUSINESSES  # noqa: E402  # as above
 from postgres_server import PostgresServer  # noqa: E402  # as above
@@ -58,6 +60,15 @@ def database_at(request: pytest.FixtureRequest) -> str:
         return fresh_sqlite()
     server: PostgresServer = request.getfixturevalue("postgres")
     return server.fresh()
+
+
+@pytest.fixture(scope="session", params=["sqlite", "postgresql"])
+def api(request: pytest.FixtureRequest) -> Flask:
+    """The application on a database of each kind, for tests that bring their own businesses."""
+    if request.param == "sqlite":
+        return api_app(fresh_sqlite())
+    server: PostgresServer = request.getfixturevalue("postgres")
+    return api_app(server.fresh())
 
 
 @pytest.fixture(scope="session")

@@ -57,6 +57,8 @@ def test_an_empty_environment_gives_the_documented_defaults() -> None:
         ("GOOGLE_CREDENTIALS_JSON", "{}", "google_credentials_json", "{}"),
         ("GOOGLE_APPLICATION_CREDENTIALS", "/key", "google_application_credentials", "/key"),
         ("LOG_TRANSCRIPTS", "0", "log_transcripts", False),
+        ("API_REQUESTS_PER_MINUTE", "60", "api_requests_per_minute", 60),
+        ("API_WRONG_KEYS_PER_MINUTE", "5", "api_wrong_keys_per_minute", 5),
         ("LOG_TRANSCRIPTS", "1", "log_transcripts", True),
     ],
 )
