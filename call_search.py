@@ -179,10 +179,10 @@ class _Said:
         window = ids.order_by(Utterance.id.desc()).limit(count * _NEWEST_UTTERANCES)
         place = window.subquery("newest")
         newest = (
-            self._utterances.with_only_columns(place.c.id)
+            utterances_matching(self._tenant_id, self._matches)
+            .with_only_columns(place.c.id)
             .select_from(place)
             .join(Utterance, Utterance.id == place.c.id)
-            .where(self._matches)
             .order_by(place.c.id.desc())
             .limit(count)
         )
