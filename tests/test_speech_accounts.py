@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import logging
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from google.auth.credentials import AnonymousCredentials, Credentials
 
-import call_log
 import speech_accounts
 from businesses import Business
 from speech_accounts import SpeechAccounts
@@ -81,18 +79,18 @@ def test_a_key_of_its_own_is_read_from_its_variable(key: str) -> None:
 
 @pytest.mark.parametrize("environ", [{}, {"CLINIC_KEY": "not a key"}])
 def test_a_missing_key_costs_no_text(
-    environ: dict[str, str],
-    caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
+    environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The service's own account is used, and it is said, once, which variable to mend."""
-    monkeypatch.setattr(call_log.logger, "propagate", True)
+    lines: list[str] = []
+    monkeypatch.setattr(
+        speech_accounts.logger, "error", lambda line, *told: lines.append(line % told)
+    )
     accounts = SpeechAccounts(OWN, environ=environ)
-    with caplog.at_level(logging.ERROR, "tamlil"):
-        for _ in range(3):
-            business = Business("clinic", google_key_env="CLINIC_KEY")
-            assert made_with(accounts, business)[0] is OWN
-    [line] = [record.message for record in caplog.records]
+    for _ in range(3):
+        business = Business("clinic", google_key_env="CLINIC_KEY")
+        assert made_with(accounts, business)[0] is OWN
+    [line] = lines
     assert line.startswith("[STT] the service's own Google key is used: CLINIC_KEY")
 
 
