@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from google.auth.credentials import AnonymousCredentials, Credentials
 
+import call_log
 import speech_accounts
 from businesses import Business
 from speech_accounts import SpeechAccounts
@@ -83,9 +84,7 @@ def test_a_missing_key_costs_no_text(
 ) -> None:
     """The service's own account is used, and it is said, once, which variable to mend."""
     lines: list[str] = []
-    monkeypatch.setattr(
-        speech_accounts.logger, "error", lambda line, *told: lines.append(line % told)
-    )
+    monkeypatch.setattr(call_log.logger, "error", lambda line, *told: lines.append(line % told))
     accounts = SpeechAccounts(OWN, environ=environ)
     for _ in range(3):
         business = Business("clinic", google_key_env="CLINIC_KEY")
