@@ -1,0 +1,262 @@
+"""One case of the bench: so many calls on one peer, measured from outside.
+
+The parts are processes: the stand-in Google, the load, the peer. This one only waits, except that
+after the window it asks the peer for `/healthz` 20 times a second, to see how late its loop is: not
+within the window, because answering that costs as much as a call.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from bench_frames import Spread, spread, spread_of
+from bench_load import Plan
+from bench_peers import AUTH_TOKEN, BENCH, MEDIA_URL, SECRET_KEY, Peer, RunningPeer, cpu_seconds
+
+PROBES_PER_SECOND = 20
+PROBE_TIMEOUT = 5.0
+ANSWER_SECONDS = 60.0
+STREAMS_END_SECONDS = 10.0
+RAMPED_PER_SECOND = 60  # calls that begin
+LATE_MS = 20.0  # the load's p99 above that: it was the bottleneck
+
+
+class CaseFailed(Exception):
+    """A case could not be measured; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Seconds of each part of a case."""
+
+    warm: float = 2.0
+    window: float = 10.0
+    probe: float = 4.0
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What was measured. Times of frames in ms; `None` where nothing came at all."""
+
+    peer: str
+    calls: int
+    cpu_ms: float  # for each second of one call
+    cpu_share: float  # of one core
+    frames: int  # that were sent within the window
+    missing: int  # of them, that Google never got
+    doubled: int
+    disordered: int
+    messages: int  # to Google
+    delay_ms: Spread | None  # of a frame, from the socket to Google
+    loop_ms: Spread | None  # of an answer of /healthz
+    kilobytes: float  # resident, for each call
+    streams: int
+    refused: int  # over 100 on a connection
+    load_late_ms: Spread | None
+    load_share: float  # of one core
+    google_share: float
+
+    @property
+    def carried(self) -> bool:
+        """Whether the peer kept up: nothing missing, nothing later than a second at the 99th."""
+        return not self.missing and self.delay_ms is not None and self.delay_ms.p99 < 1_000
+
+    @property
+    def doubts(self) -> str | None:
+        """Why the figures say more of the bench than of the peer; None if they do not."""
+        if self.load_late_ms is None or self.load_late_ms.p99 > LATE_MS:
+            late = self.load_late_ms.p99 if self.load_late_ms else 0
+            return f"the load itself was late: p99 {late:.0f} ms"
+        if self.google_share > 0.9:
+            return f"the stand-in Google was busy: {self.google_share:.0%} of a core"
+        return None
+
+    @classmethod
+    def from_json(cls, saved: Mapping[str, Any]) -> Case:
+        """A case as `asdict` and JSON have it."""
+        spreads = {
+            name: spread_of(saved[name]) for name in ("delay_ms", "loop_ms", "load_late_ms")
+        }
+        return cls(**{**saved, **spreads})
+
+    def to_json(self) -> dict[str, Any]:
+        """What `from_json` reads."""
+        return {
+            name: value._asdict() if isinstance(value, Spread) else value
+            for name, value in asdict(self).items()
+        }
+
+
+class Part:
+    """A process of the bench's own that is spoken to in lines of JSON."""
+
+    def __init__(self, script: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, str(BENCH / script)],
+            cwd=BENCH.parent,
+            env={"PYTHONPATH": str(BENCH.parent), "PYTHONUNBUFFERED": "1"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.process.kill()  # it holds nothing that must be ended in order
+        self.process.communicate()
+
+    def tell(self, order: Mapping[str, Any]) -> None:
+        """Send one line."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps(order) + "\n")
+        self.process.stdin.flush()
+
+    def hear(self) -> dict[str, Any]:
+        """Wait for its next line. Raises `CaseFailed`."""
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            raise CaseFailed(f"{self.process.args!r} ended without an answer")
+        answer: dict[str, Any] = json.loads(line)
+        if "error" in answer:
+            raise CaseFailed(answer["error"])
+        return answer
+
+    def ask(self, order: Mapping[str, Any]) -> dict[str, Any]:
+        """The answer to one line."""
+        self.tell(order)
+        return self.hear()
+
+
+class Google(Part):
+    """The stand-in, at `address`."""
+
+    def __init__(self) -> None:
+        super().__init__("bench_google.py")
+        self.address = f"127.0.0.1:{self.hear()['port']}"
+
+    def reset(self) -> None:
+        """Forget what came, once all streams have ended (or will not, as it seems)."""
+        give_up_at = time.monotonic() + STREAMS_END_SECONDS
+        while self.ask({"do": "reset"})["live"] and time.monotonic() < give_up_at:
+            time.sleep(0.1)  # it tells only when it is asked
+
+
+def measure(
+    peer: Peer,
+    calls: int,
+    google: Google,
+    log: Path,
+    timing: Timing,
+    settings: Mapping[str, object] | None = None,
+) -> Case:
+    """Start `peer`, play `calls` calls to it, and say what that took.
+
+    Raises `CaseFailed` or `PeerFailed`.
+    """
+    with log.open("ab") as output, RunningPeer(peer, google.address, output, settings) as running:
+        _play_first(running, google)
+        idle = running.memory()
+        with Part("bench_load.py") as load:
+            load.tell(asdict(plan(running.port, calls, timing)))
+            begin, end, probed = load.hear()["window"]
+            pids = (google.process.pid, load.process.pid)
+            _sleep_until(begin)
+            own, others = running.cpu_seconds(), [cpu_seconds(pid) for pid in pids]
+            started = time.monotonic()
+            _sleep_until(end)
+            seconds = time.monotonic() - started
+            own = running.cpu_seconds() - own
+            others = [cpu_seconds(p) - was for p, was in zip(pids, others, strict=True)]
+            memory = running.memory()
+            loop = probe_loop(running.port, probed)
+            played = load.hear()
+        counted = google.ask({"do": "report", "begin": begin, "end": end})
+    return Case(
+        peer=peer.name,
+        calls=calls,
+        cpu_ms=own * 1000 / seconds / calls,
+        cpu_share=own / seconds,
+        frames=played["sent"],
+        missing=played["sent"] - counted["received"],
+        doubled=counted["doubled"],
+        disordered=counted["disordered"],
+        messages=counted["messages"],
+        delay_ms=spread_of(counted["delay_ms"]),
+        loop_ms=loop,
+        kilobytes=(memory - idle) / 1024 / calls,
+        streams=counted["streams"],
+        refused=counted["refused"],
+        load_late_ms=spread_of(played["late_ms"]),
+        load_share=others[1] / seconds,
+        google_share=others[0] / seconds,
+    )
+
+
+def plan(port: int, calls: int, timing: Timing) -> Plan:
+    """What the load is to play."""
+    return Plan(
+        port=port,
+        calls=calls,
+        ramp_seconds=calls / RAMPED_PER_SECOND,
+        warm_seconds=timing.warm,
+        seconds=timing.window,
+        probe_seconds=timing.probe,
+        public_url=MEDIA_URL,
+        auth_token=AUTH_TOKEN,
+        secret_key=SECRET_KEY,
+    )
+
+
+def probe_loop(port: int, until: int) -> Spread | None:
+    """How long `/healthz` takes (ms), asked 20 times a second until then (ns, monotonic).
+
+    Counted from when each was due, so that one long wait is not hidden by the next ones.
+    """
+    took: list[int] = []
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PROBE_TIMEOUT)
+    due = time.monotonic_ns()
+    while due < until:
+        _sleep_until(due)
+        with suppress(OSError, http.client.HTTPException):  # that took as long as it took
+            connection.request("GET", "/healthz")
+            connection.getresponse().read()
+        took.append(time.monotonic_ns() - due)
+        due += 1_000_000_000 // PROBES_PER_SECOND
+    connection.close()
+    took.sort()
+    return spread(took, 1e6)
+
+
+def _play_first(running: RunningPeer, google: Google) -> None:
+    """Two short calls, so that what is only made once is there, and is no call's memory."""
+    with Part("bench_load.py") as load:
+        load.tell(asdict(plan(running.port, 2, Timing(0.0, 1.0, 0.0))))
+        load.hear()
+        load.hear()
+    google.reset()
+
+
+def _sleep_until(moment: int) -> None:
+    if (left := moment - time.monotonic_ns()) > 0:
+        time.sleep(left / 1e9)
+
+
