@@ -45,6 +45,12 @@ class Record:
     refused: int = 0  # over 100 on a connection
     faulty: int = 0  # wrong configs and messages
 
+    def forget(self) -> None:
+        """Begin anew; streams that are live go on."""
+        self.messages = []
+        self.streams = self.refused = self.faulty = 0
+        self.most_live = self.live
+
 
 def audio_of(request: bytes) -> bytes | None:
     """The audio of a raw StreamingRecognizeRequest; None if it holds something else."""
@@ -177,7 +183,7 @@ class StandIn:
         """Do what a line of stdin asks for."""
         record = self._record
         if order["do"] == "reset":
-            self._record = Record(live=record.live, most_live=record.live)
+            record.forget()
             gc.collect()
             return {"live": record.live}
         counted = asdict(bench_frames.tally(record.messages, order["begin"], order["end"]))

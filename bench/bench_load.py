@@ -36,7 +36,7 @@ from twilio_stream import StreamMessages
 FRAME_NS = 20_000_000
 TURN_NS = 1_000_000  # the thread wakes once a millisecond
 OPEN_SECONDS = 20.0
-STOP_SECONDS = 2.0  # from `stop` to our own close, as Twilio closes
+STOP_SECONDS = 0.5  # from `stop` to our own close, as Twilio closes
 CLOSE_SECONDS = 5.0
 
 
