@@ -84,9 +84,7 @@ class Case:
     @classmethod
     def from_json(cls, saved: Mapping[str, Any]) -> Case:
         """A case as `asdict` and JSON have it."""
-        spreads = {
-            name: spread_of(saved[name]) for name in ("delay_ms", "loop_ms", "load_late_ms")
-        }
+        spreads = {name: spread_of(saved[name]) for name in ("delay_ms", "loop_ms", "load_late_ms")}
         return cls(**{**saved, **spreads})
 
     def to_json(self) -> dict[str, Any]:
@@ -179,10 +177,10 @@ def measure(
             load.tell(asdict(plan(running.port, calls, timing)))
             begin, end, probed = load.hear()["window"]
             pids = (google.process.pid, load.process.pid)
-            _sleep_until(begin)
+            sleep_until(begin)
             own, others = running.cpu_seconds(), [cpu_seconds(pid) for pid in pids]
             started = time.monotonic()
-            _sleep_until(end)
+            sleep_until(end)
             seconds = time.monotonic() - started
             own = running.cpu_seconds() - own
             others = [cpu_seconds(p) - was for p, was in zip(pids, others, strict=True)]
@@ -235,7 +233,7 @@ def probe_loop(port: int, until: int) -> Spread | None:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PROBE_TIMEOUT)
     due = time.monotonic_ns()
     while due < until:
-        _sleep_until(due)
+        sleep_until(due)
         with suppress(OSError, http.client.HTTPException):  # that took as long as it took
             connection.request("GET", "/healthz")
             connection.getresponse().read()
@@ -255,8 +253,7 @@ def _play_first(running: RunningPeer, google: Google) -> None:
     google.reset()
 
 
-def _sleep_until(moment: int) -> None:
+def sleep_until(moment: int) -> None:
+    """Wait for a moment in nanoseconds of CLOCK_MONOTONIC."""
     if (left := moment - time.monotonic_ns()) > 0:
         time.sleep(left / 1e9)
-
-

@@ -19,8 +19,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import bench_frames
-import speech_messages as messages
 from bench_http2 import Connection, Stream
+
+import speech_messages as messages
 
 METHOD = "/google.cloud.speech.v1.Speech/StreamingRecognize"
 BYTES_PER_SECOND = 8_000
@@ -31,7 +32,8 @@ MAX_MESSAGE_BYTES = 25_600  # Google's own
 INVALID_ARGUMENT, UNIMPLEMENTED = 3, 12
 _AUDIO = 0x12  # the tag of StreamingRecognizeRequest.audio_content
 
-WORDS = "good morning I would like to book an appointment for the day after tomorrow please".split()
+TEXT = "good morning I would like to book an appointment for the day after tomorrow please"
+WORDS = TEXT.split()
 
 
 @dataclass(slots=True)
@@ -126,7 +128,7 @@ class Recognition:
         if self._config.enable_voice_activity_events:
             self._event(messages.SPEECH_ACTIVITY_END, self._bytes)
         self._final_at = self._bytes
-        self._answer(messages.final(" ".join(WORDS), self._seconds, self._language, 0.95))
+        self._answer(messages.final(TEXT, self._seconds, self._language, 0.95))
 
     def _event(self, kind: int, at: int) -> None:
         self._answer(messages.event(kind, at / BYTES_PER_SECOND))

@@ -165,7 +165,8 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
             return
         block = body[5:] if flags & _PRIORITY else body
-        headers = dict(self._decoder.decode(block))  # also of one that is refused: it has a state
+        # Also of a stream that is refused: the decoder has a state
+        headers = {str(name): str(value) for name, value in self._decoder.decode(block)}
         if len(self._streams) >= MAX_STREAMS:
             self._refused()
             self._write(_RST, 0, number, _REFUSED_STREAM.to_bytes(4, "big"))
@@ -173,7 +174,7 @@ class Connection(asyncio.Protocol):
         stream = self._streams[number] = Stream(self, number)
         answer = [(":status", "200"), ("content-type", "application/grpc")]
         self._write(_HEADERS, _END_HEADERS, number, self._encoder.encode(answer))
-        stream.call = self._open_call(str(headers.get(":path", "")), stream)
+        stream.call = self._open_call(headers.get(":path", ""), stream)
 
     def send_message(self, number: int, message: bytes) -> None:
         """One response; raises `RuntimeError` if the peer does not take any more."""

@@ -22,13 +22,13 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from bench_frames import spread, stamped_frame
 from twilio.request_validator import RequestValidator
 from websockets.client import ClientProtocol
 from websockets.frames import Opcode
 from websockets.speedups import apply_mask
 from websockets.uri import parse_uri
 
-from bench_frames import spread, stamped_frame
 from stream_tokens import StreamGrant, StreamTokens
 from twilio_calls import new_sid
 from twilio_stream import StreamMessages

@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import matplotlib
-
 from bench_report import Results
 
 matplotlib.use("Agg")  # no screen is needed
-from matplotlib import pyplot  # noqa: E402  # after the line above
+from matplotlib import pyplot  # after the line above
 
 # Told apart by colour-blind readers too: Okabe and Ito's palette
 _COLOURS = ("#D55E00", "#009E73", "#0072B2", "#CC79A7", "#56B4E9", "#7F7F7F", "#E69F00")

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from bench_case import CaseFailed, Google, Part, Timing, plan
+from bench_case import CaseFailed, Google, Part, Timing, plan, sleep_until
 from bench_peers import Peer, RunningPeer
 
 SAMPLES_PER_SECOND = 200
@@ -70,26 +70,29 @@ def record(
 
     Raises `CaseFailed` or `PeerFailed`.
     """
-    with log.open("ab") as output, RunningPeer(peer, google.address, output, settings) as running:
-        with Part("bench_load.py") as load:
-            load.tell(asdict(plan(running.port, calls, timing)))
-            load.hear()
-            spy = subprocess.run(
-                [
-                    *(str(Path(sys.executable).with_name("py-spy")), "record"),
-                    *("--pid", str(running.workers[0].pid), "--format", "raw"),
-                    *("--duration", str(int(timing.window)), "--rate", str(SAMPLES_PER_SECOND)),
-                    *("--output", str(file)),
-                ],
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            load.hear()
-    if spy.returncode:
-        raise CaseFailed(f"py-spy: {spy.stderr.strip() or spy.stdout.strip()}")
+    with (
+        log.open("ab") as output,
+        RunningPeer(peer, google.address, output, settings) as running,
+        Part("bench_load.py") as load,
+    ):
+        load.tell(asdict(plan(running.port, calls, timing)))
+        begin, end, _ = load.hear()["window"]
+        sleep_until(begin)
+        _spy(running.workers[0].pid, (end - begin) // 1_000_000_000, file)
+        load.hear()
     with file.open() as lines:
         return read_stacks(lines)
+
+
+def _spy(pid: int, seconds: int, file: Path) -> None:
+    command = (
+        *(str(Path(sys.executable).with_name("py-spy")), "record", "--pid", str(pid)),
+        *("--format", "raw", "--output", str(file)),
+        *("--duration", str(seconds), "--rate", str(SAMPLES_PER_SECOND)),
+    )
+    spy = subprocess.run(command, capture_output=True, text=True, check=False)
+    if spy.returncode:
+        raise CaseFailed(f"py-spy: {spy.stderr.strip() or spy.stdout.strip()}")
 
 
 def _function(frame: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from bench_case import Case
@@ -48,17 +48,14 @@ def steps(fine: int, not_fine: int | None) -> int | None:
 
 def find_knee(measure: Callable[[int], Case], tell: Callable[[Case], None]) -> Knee:
     """Double the calls until something is wrong, then halve the distance."""
-    fine, not_fine, why = 0, None, ""
-    for case in _measured(measure, lambda: steps(fine, not_fine)):
+    fine, why = 0, ""
+    not_fine: int | None = None
+    while (calls := steps(fine, not_fine)) is not None:
+        case = measure(calls)
         tell(case)
         fault = trouble(case)
         if fault is None:
-            fine = case.calls
+            fine = calls
         else:
-            not_fine, why = case.calls, fault
+            not_fine, why = calls, fault
     return Knee(fine, not_fine, why)
-
-
-def _measured(measure: Callable[[int], Case], following: Callable[[], int | None]) -> Iterator[Case]:
-    while (calls := following()) is not None:
-        yield measure(calls)

@@ -77,7 +77,9 @@ def full_table(results: Results) -> str:
     rows = []
     for case in sorted(results.cases, key=lambda c: (c.calls, list(results.titles).index(c.peer))):
         to_ours = ratios(case, results.case(results.ours, case.calls))
-        cells = [_figure(one, case, None if case.peer == results.ours else to_ours) for one in FIGURES]
+        cells = [
+            _figure(one, case, None if case.peer == results.ours else to_ours) for one in FIGURES
+        ]
         missing = f"{case.missing} of {case.frames}"
         rows.append((str(case.calls), results.titles[case.peer], *cells, missing))
     return _table(head, rows)

@@ -38,17 +38,14 @@ clients: list[tuple[speech.SpeechAsyncClient, set[str]]] = []
 
 def lease(call: str) -> tuple[speech.SpeechAsyncClient, set[str]]:
     """A client with room for the call, and the calls that it has."""
-    for client, calls in clients:
-        if len(calls) < STREAMS_PER_CLIENT:
-            break
-    else:
+    if all(len(calls) >= STREAMS_PER_CLIENT for _, calls in clients):
         channel = grpc.aio.insecure_channel(
             os.environ["SPEECH_EMULATOR_HOST"],
             options=[("grpc.use_local_subchannel_pool", 1)],
         )
         client = speech.SpeechAsyncClient(transport=SpeechGrpcAsyncIOTransport(channel=channel))
-        calls = set()
-        clients.append((client, calls))
+        clients.append((client, set()))
+    client, calls = min(clients, key=lambda one: len(one[1]))
     calls.add(call)
     return client, calls
 

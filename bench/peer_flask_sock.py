@@ -43,17 +43,14 @@ clients: list[tuple[speech.SpeechClient, set[str]]] = []
 
 def lease(call: str) -> tuple[speech.SpeechClient, set[str]]:
     """A client with room for the call, and the calls that it has."""
-    for client, calls in clients:
-        if len(calls) < STREAMS_PER_CLIENT:
-            break
-    else:
+    if all(len(calls) >= STREAMS_PER_CLIENT for _, calls in clients):
         channel = grpc.insecure_channel(
             os.environ["SPEECH_EMULATOR_HOST"],
             options=[("grpc.use_local_subchannel_pool", 1)],
         )
         client = speech.SpeechClient(transport=SpeechGrpcTransport(channel=channel))
-        calls = set()
-        clients.append((client, calls))
+        clients.append((client, set()))
+    client, calls = min(clients, key=lambda one: len(one[1]))
     calls.add(call)
     return client, calls
 
@@ -68,7 +65,10 @@ def recognise(call: str, audio: queue.Queue[bytes | None]) -> None:
     """One call's stream, whose results are printed."""
     client, calls = lease(call)
     try:
-        for response in client.streaming_recognize(CONFIG, requests(audio)):
+        responses = client.streaming_recognize(  # type: ignore[call-arg]  # of the helper above it
+            config=CONFIG, requests=requests(audio)
+        )
+        for response in responses:
             for result in response.results:
                 kind = "final" if result.is_final else "interim"
                 print(call, kind, result.alternatives[0].transcript)
@@ -81,7 +81,7 @@ def healthz() -> dict[str, str]:
     return {"status": "alive"}
 
 
-@sock.route("/media")
+@sock.route("/media")  # type: ignore[untyped-decorator]  # flask-sock has no types
 def media(socket: Server) -> None:
     audio: queue.Queue[bytes | None] = queue.Queue()
     stream: threading.Thread | None = None
