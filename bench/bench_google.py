@@ -15,6 +15,7 @@ import asyncio
 import gc
 import json
 import sys
+import time
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -28,6 +29,7 @@ BYTES_PER_SECOND = 8_000
 INTERIM_BYTES = BYTES_PER_SECOND // 2
 FINAL_BYTES = 3 * BYTES_PER_SECOND
 MAX_MESSAGE_BYTES = 25_600  # Google's own
+WATCH_SECONDS = 0.01
 
 INVALID_ARGUMENT, UNIMPLEMENTED = 3, 12
 _AUDIO = 0x12  # the tag of StreamingRecognizeRequest.audio_content
@@ -46,10 +48,11 @@ class Record:
     most_live: int = 0
     refused: int = 0  # over 100 on a connection
     faulty: int = 0  # wrong configs and messages
+    late: list[tuple[int, int]] = field(default_factory=list)  # this loop's: when, how much
 
     def forget(self) -> None:
         """Begin anew; streams that are live go on."""
-        self.messages = []
+        self.messages, self.late = [], []
         self.streams = self.refused = self.faulty = 0
         self.most_live = self.live
 
@@ -188,17 +191,27 @@ class StandIn:
             record.forget()
             gc.collect()
             return {"live": record.live}
-        counted = asdict(bench_frames.tally(record.messages, order["begin"], order["end"]))
+        begin, end = order["begin"], order["end"]
+        counted = asdict(bench_frames.tally(record.messages, begin, end))
         delays = bench_frames.spread(counted.pop("delays_ns"), 1e6)
+        late = bench_frames.spread(sorted(by for at, by in record.late if begin <= at < end), 1e6)
         return {
             **counted,
             "delay_ms": delays and delays._asdict(),
+            "late_ms": late and late._asdict(),
             "streams": record.streams,
             "live": record.live,
             "most_live": record.most_live,
             "refused": record.refused,
             "faulty": record.faulty,
         }
+
+    async def watch(self) -> None:
+        """Note how late this loop is, for ever: that much is no fault of a peer's."""
+        while True:
+            due = time.monotonic_ns() + int(WATCH_SECONDS * 1e9)
+            await asyncio.sleep(WATCH_SECONDS)
+            self._record.late.append((due, time.monotonic_ns() - due))
 
     def _open(self, path: str, stream: Stream) -> Recognition | Unknown:
         return Recognition(stream, self._record) if path == METHOD else Unknown(stream)
@@ -214,9 +227,11 @@ async def serve() -> None:
     server = await loop.create_server(stand_in.connection, "127.0.0.1", 0)
     orders = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(orders), sys.stdin)
+    watching = asyncio.create_task(stand_in.watch())
     print(json.dumps({"port": server.sockets[0].getsockname()[1]}), flush=True)
     while line := await orders.readline():
         print(json.dumps(stand_in.obey(json.loads(line))), flush=True)
+    watching.cancel()
     server.close()
 
 
