@@ -19,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import psutil
 from bench_frames import Spread, spread, spread_of
 from bench_load import Plan
 from bench_peers import AUTH_TOKEN, BENCH, MEDIA_URL, SECRET_KEY, Peer, RunningPeer, cpu_seconds
@@ -28,7 +29,8 @@ PROBE_TIMEOUT = 5.0
 ANSWER_SECONDS = 60.0
 STREAMS_END_SECONDS = 10.0
 RAMPED_PER_SECOND = 60  # calls that begin
-LATE_MS = 20.0  # the load's p99 above that: it was the bottleneck
+LATE_MS = 20.0  # the p99 of the load or of the stand-in above that: it was the bottleneck
+BUSY_SHARE = 0.3  # of a core, taken by what is no part of the bench
 
 
 class CaseFailed(Exception):
@@ -63,8 +65,10 @@ class Case:
     streams: int
     refused: int  # over 100 on a connection
     load_late_ms: Spread | None
+    google_late_ms: Spread | None
     load_share: float  # of one core
     google_share: float
+    others_share: float  # what else went on on this machine
 
     @property
     def carried(self) -> bool:
@@ -74,17 +78,22 @@ class Case:
     @property
     def doubts(self) -> str | None:
         """Why the figures say more of the bench than of the peer; None if they do not."""
-        if self.load_late_ms is None or self.load_late_ms.p99 > LATE_MS:
-            late = self.load_late_ms.p99 if self.load_late_ms else 0
-            return f"the load itself was late: p99 {late:.0f} ms"
-        if self.google_share > 0.9:
-            return f"the stand-in Google was busy: {self.google_share:.0%} of a core"
-        return None
+        parts = (("the load", self.load_late_ms), ("the stand-in Google", self.google_late_ms))
+        found = [
+            f"{name} itself was late: p99 {late.p99:.0f} ms"
+            for name, late in parts
+            if late is not None and late.p99 > LATE_MS
+        ]
+        if self.others_share > BUSY_SHARE:
+            found.append(f"other programs took {self.others_share:.0%} of a core")
+        return "; ".join(found) or None
 
     @classmethod
     def from_json(cls, saved: Mapping[str, Any]) -> Case:
         """A case as `asdict` and JSON have it."""
-        spreads = {name: spread_of(saved[name]) for name in ("delay_ms", "loop_ms", "load_late_ms")}
+        spreads = {
+            name: spread_of(value) for name, value in saved.items() if isinstance(value, dict)
+        }
         return cls(**{**saved, **spreads})
 
     def to_json(self) -> dict[str, Any]:
@@ -176,23 +185,23 @@ def measure(
         with Part("bench_load.py") as load:
             load.tell(asdict(plan(running.port, calls, timing)))
             begin, end, probed = load.hear()["window"]
-            pids = (google.process.pid, load.process.pid)
             sleep_until(begin)
-            own, others = running.cpu_seconds(), [cpu_seconds(pid) for pid in pids]
-            started = time.monotonic()
+            before = _clocks(running, load, google)
             sleep_until(end)
-            seconds = time.monotonic() - started
-            own = running.cpu_seconds() - own
-            others = [cpu_seconds(p) - was for p, was in zip(pids, others, strict=True)]
+            spent = {
+                name: now - before[name] for name, now in _clocks(running, load, google).items()
+            }
             memory = running.memory()
             loop = probe_loop(running.port, probed)
             played = load.hear()
         counted = google.ask({"do": "report", "begin": begin, "end": end})
+    seconds = spent["time"]
+    ours = sum(spent[part] for part in ("peer", "load", "google", "bench"))
     return Case(
         peer=peer.name,
         calls=calls,
-        cpu_ms=own * 1000 / seconds / calls,
-        cpu_share=own / seconds,
+        cpu_ms=spent["peer"] * 1000 / seconds / calls,
+        cpu_share=spent["peer"] / seconds,
         frames=played["sent"],
         missing=played["sent"] - counted["received"],
         doubled=counted["doubled"],
@@ -204,9 +213,24 @@ def measure(
         streams=counted["streams"],
         refused=counted["refused"],
         load_late_ms=spread_of(played["late_ms"]),
-        load_share=others[1] / seconds,
-        google_share=others[0] / seconds,
+        google_late_ms=spread_of(counted["late_ms"]),
+        load_share=spent["load"] / seconds,
+        google_share=spent["google"] / seconds,
+        others_share=max(0.0, spent["all"] - ours) / seconds,
     )
+
+
+def _clocks(running: RunningPeer, load: Part, google: Google) -> dict[str, float]:
+    """The time, and the CPU seconds of each part and of the whole machine."""
+    times = psutil.cpu_times()
+    return {
+        "time": time.monotonic(),
+        "peer": running.cpu_seconds(),
+        "load": cpu_seconds(load.process.pid),
+        "google": cpu_seconds(google.process.pid),
+        "bench": time.process_time(),
+        "all": sum(times) - times.idle - times.iowait,
+    }
 
 
 def plan(port: int, calls: int, timing: Timing) -> Plan:

@@ -45,7 +45,8 @@ def draw(results: Results, file: Path) -> None:
     axes.set_ylabel("CPU-ms per call-second")
     axes.set_title("What a second of one call costs (10 ms: 100 calls on a core)")
     axes.grid(True, color="#DDDDDD")
-    axes.legend(frameon=False)
+    if axes.lines:
+        axes.legend(frameon=False)
     figure.tight_layout()
     figure.savefig(file)
     pyplot.close(figure)

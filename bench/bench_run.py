@@ -76,7 +76,9 @@ def compare(options: argparse.Namespace, google: Google) -> int:
             reason = "fewer were too many already" if name in over else PEERS[name].missing
             if reason is None:
                 reason = _add(options, google, results, name, calls, timing)
-                if (case := results.case(name, calls)) and not case.carried and name != OURS:
+                case = results.case(name, calls)
+                # Of a case in doubt nobody knows whose fault it was
+                if case and not case.carried and not case.doubts and name != OURS:
                     over.add(name)
             if reason is not None:
                 results.left_out[key] = reason
