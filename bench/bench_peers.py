@@ -79,7 +79,7 @@ OURS = "ours"
 PEERS = {
     peer.name: peer
     for peer in (
-        Peer(OURS, "Tamlil, 100 ms batches", tuple(procfile_command()), _SERVICE, forks=True),
+        Peer(OURS, "Tamlil", tuple(procfile_command()), _SERVICE, forks=True),
         Peer("node", "Node, ws, a message a frame", _NODE, {"BATCH_MS": 20}),
         Peer("node-batched", "Node, ws, 100 ms batches", _NODE, {"BATCH_MS": 100}),
         Peer("fastapi", "FastAPI, a message a frame", _FASTAPI, {"BATCH_MS": 20}),

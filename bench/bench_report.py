@@ -137,7 +137,8 @@ def line(case: Case, title: str) -> str:
         f"{case.calls:4} calls  {title:38} {case.cpu_ms:6.2f} CPU-ms per call-second"
         f"  ({case.cpu_share:4.0%} of a core)  frames {delay}, missing {case.missing}"
         f"  loop p95 {loop}  {case.kilobytes:.0f} KB a call"
-        f"  [load {case.load_share:.0%}, stand-in {case.google_share:.0%}, others {case.others_share:.0%}]"
+        f"  [load {case.load_share:.0%}, stand-in {case.google_share:.0%},"
+        f" others {case.others_share:.0%}]"
     )
     return f"{said}\n      in doubt: {case.doubts}" if case.doubts else said
 

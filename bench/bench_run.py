@@ -196,6 +196,8 @@ def _setting(text: str) -> tuple[str, str]:
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
+    for old in options.out.glob("*.log"):
+        old.unlink()
     do: Callable[[argparse.Namespace, Google], int] = compare
     if options.ramp or options.profile:
         do = ramp if options.ramp else profile
