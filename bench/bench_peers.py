@@ -48,7 +48,10 @@ class PeerFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """How one of them is started. `forks`: the work is done by the process's children."""
+    """How one of them is started: `command`, in which PORT stands for its port.
+
+    `forks`: the work is done by the process's children.
+    """
 
     name: str
     title: str
@@ -72,7 +75,7 @@ _FASTAPI = (sys.executable, "bench/peer_fastapi.py")
 _FLASK_SOCK = (
     *(sys.executable, "-m", "gunicorn", "--config", "/dev/null"),
     *("--chdir", "bench", "--worker-class", "gevent", "--no-control-socket"),
-    "peer_flask_sock:app",
+    *("--bind", "127.0.0.1:PORT", "peer_flask_sock:app"),
 )
 
 OURS = "ours"
@@ -111,7 +114,7 @@ class RunningPeer:
 
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(
-            self._peer.command,
+            [word.replace("PORT", str(self.port)) for word in self._peer.command],
             cwd=PROJECT,
             env=self._environment,
             stdin=subprocess.DEVNULL,
