@@ -13,7 +13,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -258,10 +257,13 @@ def probe_loop(port: int, until: int) -> Spread | None:
     due = time.monotonic_ns()
     while due < until:
         sleep_until(due)
-        with suppress(OSError, http.client.HTTPException):  # that took as long as it took
+        try:
             connection.request("GET", "/healthz")
             connection.getresponse().read()
-        took.append(time.monotonic_ns() - due)
+            took.append(time.monotonic_ns() - due)
+        except (OSError, http.client.HTTPException):  # no answer counts as the latest one
+            connection.close()
+            took.append(int(PROBE_TIMEOUT * 1e9))
         due += 1_000_000_000 // PROBES_PER_SECOND
     connection.close()
     took.sort()

@@ -191,5 +191,7 @@ class Connection(asyncio.Protocol):
             self._write(_HEADERS, _END_HEADERS | _END_STREAM, number, trailers)
 
     def _write(self, kind: int, flags: int, number: int, body: bytes) -> None:
+        if self._transport.is_closing():  # the peer was quicker
+            return
         size = len(body)
         self._transport.write(_HEAD.pack(size >> 8, size & 0xFF, kind, flags, number) + body)
