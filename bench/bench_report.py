@@ -9,6 +9,7 @@ from typing import Any
 from bench_case import Case
 
 _OVER = "over its limit"
+_BEGIN, _END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
 
 @dataclass(slots=True)
@@ -127,6 +128,18 @@ def page(results: Results) -> str:
     if left_out:
         parts += ["## Left out", "\n".join(left_out)]
     return "\n\n".join(parts) + "\n"
+
+
+def shown_in(readme: str, results: Results) -> str:
+    """The README with its table of an earlier run replaced.
+
+    Raises `ValueError` if the marks of its place are not there.
+    """
+    head, begin, rest = readme.partition(_BEGIN)
+    _, end, tail = rest.partition(_END)
+    if not begin or not end:
+        raise ValueError("the README has no place for the table")
+    return f"{head}{begin}\n\n{cpu_table(results)}\n\n{end}{tail}"
 
 
 def line(case: Case, title: str) -> str:

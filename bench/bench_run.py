@@ -3,6 +3,7 @@
     python bench/bench_run.py                      all peers at 1, 20, 60, 120 and 240 calls
     python bench/bench_run.py --calls 60,120 --peers ours,node-batched --seconds 5
     python bench/bench_run.py --quick              20 and 60 calls, 4 s each
+    python bench/bench_run.py --publish            a full run, for the README
     python bench/bench_run.py --ramp               where the service's end is
     python bench/bench_run.py --profile --calls 60 where its time goes, by function
 
@@ -51,16 +52,20 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--calls", type=_counts, help=f"numbers of calls ({','.join(map(str, CALLS))})")
     add("--peers", type=_peers, help=f"of {', '.join(PEERS)} (all; with --ramp: ours)")
     add("--seconds", type=float, help="measured of each case (10; at least 1)")
-    add("--out", type=Path, default=BENCH / "out", help="folder of the results (bench/out)")
+    add("--out", type=Path, help="folder of the results (bench/out)")
     add("--quick", action="store_true", help="20 and 60 calls, 4 s each")
     add("--setting", type=_setting, action="append", default=[], metavar="NAME=VALUE",
         help="of the service's environment, for example STT_BATCH_MS=20")  # fmt: skip
+    add("--publish", action="store_true", help="show it: out is bench/measured, and README's table")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--ramp", action="store_true", help="find how many calls are too many")
     what.add_argument("--profile", action="store_true", help="by function; the service only")
     options = parser.parse_args(arguments)
     if options.seconds is not None and options.seconds < 1:
         parser.error("--seconds: at least 1")
+    if options.publish and (options.out or options.ramp or options.profile):
+        parser.error("--publish: goes with none of --out, --ramp and --profile")
+    options.out = options.out or BENCH / ("measured" if options.publish else "out")
     return options
 
 
@@ -84,6 +89,9 @@ def compare(options: argparse.Namespace, google: Google) -> int:
                 results.left_out[key] = reason
                 print(f"{calls:4} calls  {PEERS[name].title:38} left out: {reason}", flush=True)
             save(results, options.out)
+    if options.publish:
+        readme = BENCH.parent / "README.md"
+        readme.write_text(bench_report.shown_in(readme.read_text(), results))
     print(f"\n{bench_report.page(results)}\nin {options.out}: results.json, results.md, cpu.png")
     return int(any(key.startswith(f"{OURS},") for key in results.left_out))
 

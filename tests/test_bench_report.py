@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from bench_frames import Spread
 from bench_parts import some_case
-from bench_report import Results, cpu_table, full_table, page, ratios
+from bench_report import Results, cpu_table, full_table, page, ratios, shown_in
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -55,6 +56,18 @@ def test_what_is_in_doubt_or_left_out_is_said() -> None:
     text = page(results)
     assert "Tamlil, 60 calls: the load itself was late: p99 30 ms; other programs took 80%" in text
     assert "- node, 240 calls: fewer were too many already" in text
+
+
+def test_a_new_table_takes_the_place_of_the_old_one() -> None:
+    """Nothing else in the README is touched, however often."""
+    empty = "before\n<!-- measured: begin -->\n<!-- measured: end -->\nafter\n"
+    once = shown_in(empty, some_results())
+    assert shown_in(once, some_results()) == once
+    assert once.startswith("before\n<!--")
+    assert once.endswith("-->\nafter\n")
+    assert f"\n\n{cpu_table(some_results())}\n\n<!--" in once
+    with pytest.raises(ValueError, match="no place"):
+        shown_in("before\nafter\n", some_results())
 
 
 def test_the_readme_shows_what_was_measured() -> None:
