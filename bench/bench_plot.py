@@ -35,8 +35,8 @@ def draw(results: Results, file: Path) -> None:
         )
     axes.set_xscale("symlog", linthresh=10)
     axes.set_xticks(counts, [str(calls) for calls in counts])
-    axes.minorticks_off()
     axes.set_yscale("log")
+    axes.minorticks_off()
     axes.yaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda y, _: f"{y:g}"))
     low, high = axes.get_ylim()
     ticks = [tick for tick in (0.5, 1, 2, 3, 5, 10, 20, 30, 50, 100, 200) if low <= tick <= high]

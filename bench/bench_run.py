@@ -177,7 +177,7 @@ def _measure(
 
 def _timing(options: argparse.Namespace, seconds: float) -> Timing:
     window = options.seconds or seconds
-    return Timing(warm=min(2.0, window), window=window, probe=max(2.0, min(5.0, window)))
+    return Timing(warm=min(2.0, window), window=window, probe=max(2.0, min(4.0, window)))
 
 
 def _counts(text: str) -> list[int]:
