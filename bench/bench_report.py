@@ -8,7 +8,7 @@ from typing import Any
 
 from bench_case import Case
 
-_OVER = "over its limit"
+_OVER, _DOUBTFUL = "over its limit", "in doubt"
 _BEGIN, _END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
 
@@ -95,12 +95,19 @@ def cpu_table(results: Results) -> str:
         for calls in counts:
             case, ours = results.case(peer, calls), results.case(results.ours, calls)
             if case is None or not case.carried:
-                cells.append(_OVER if case or f"{peer}, {calls}" in results.left_out else "–")
+                cells.append(_no_figure(case, f"{peer}, {calls}" in results.left_out))
                 continue
             compared = ours is not None and ours.carried and peer != results.ours
             cells.append(_figure(FIGURES[0], case, ratios(case, ours) if compared else None))
         rows.append((title, *cells))
     return _table(("CPU-ms per call-second", *(_calls(n) for n in counts)), rows)
+
+
+def _no_figure(case: Case | None, left_out: bool) -> str:
+    """What stands for a case that was not carried: a busy machine is no fault of the peer's."""
+    if case is None:
+        return _OVER if left_out else "–"
+    return _DOUBTFUL if case.doubts else _OVER
 
 
 def page(results: Results) -> str:
@@ -139,7 +146,10 @@ def shown_in(readme: str, results: Results) -> str:
     _, end, tail = rest.partition(_END)
     if not begin or not end:
         raise ValueError("the README has no place for the table")
-    return f"{head}{begin}\n\n{cpu_table(results)}\n\n{end}{tail}"
+    shown = cpu_table(results)
+    if any(case.doubts for case in results.cases):
+        shown += "\n\nThe machine was busy with other work: `bench/measured/results.md` says when."
+    return f"{head}{begin}\n\n{shown}\n\n{end}{tail}"
 
 
 def line(case: Case, title: str) -> str:

@@ -90,8 +90,7 @@ def compare(options: argparse.Namespace, google: Google) -> int:
                 print(f"{calls:4} calls  {PEERS[name].title:38} left out: {reason}", flush=True)
             save(results, options.out)
     if options.publish:
-        readme = BENCH.parent / "README.md"
-        readme.write_text(bench_report.shown_in(readme.read_text(), results))
+        publish(results)
     print(f"\n{bench_report.page(results)}\nin {options.out}: results.json, results.md, cpu.png")
     return int(any(key.startswith(f"{OURS},") for key in results.left_out))
 
@@ -153,6 +152,12 @@ def profile(options: argparse.Namespace, google: Google) -> int:
     )
     print(f"{bench_profile.tables(seen)}\n\nthe stacks are in {file}")
     return 0
+
+
+def publish(results: Results) -> None:
+    """Show the results in the README."""
+    readme = BENCH.parent / "README.md"
+    readme.write_text(bench_report.shown_in(readme.read_text(), results))
 
 
 def machine() -> dict[str, str]:

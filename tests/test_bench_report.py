@@ -58,6 +58,15 @@ def test_what_is_in_doubt_or_left_out_is_said() -> None:
     assert "- node, 240 calls: fewer were too many already" in text
 
 
+def test_a_busy_machine_is_not_a_peers_limit() -> None:
+    """What was not carried while other programs ran has neither a figure nor a verdict."""
+    results = some_results()
+    results.cases[3] = some_case("node", 120, missing=7, others_share=1.5)
+    assert cpu_table(results).endswith("| in doubt |")
+    readme = shown_in("<!-- measured: begin --><!-- measured: end -->", results)
+    assert "The machine was busy" in readme
+
+
 def test_a_new_table_takes_the_place_of_the_old_one() -> None:
     """Nothing else in the README is touched, however often."""
     empty = "before\n<!-- measured: begin -->\n<!-- measured: end -->\nafter\n"
