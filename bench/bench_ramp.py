@@ -29,6 +29,11 @@ class Knee:
 
 def trouble(case: Case) -> str | None:
     """Why this many calls are too many; None if they are not."""
+    fault = _fault(case)
+    return f"{fault} (in doubt: {case.doubts})" if fault and case.doubts else fault
+
+
+def _fault(case: Case) -> str | None:
     if case.missing:
         return f"{case.missing} of {case.frames} frames were missing"
     if case.loop_ms is None or case.loop_ms.p95 > LOOP_LATE_MS:

@@ -33,3 +33,11 @@ def test_a_late_loop_is_trouble() -> None:
     assert trouble(some_case(loop_ms=Spread(1, 20, 300, 500))) is None
     late = trouble(some_case(loop_ms=Spread(1, 21, 22, 23)))
     assert late == "the p95 of the loop's delay was 21 ms"
+
+
+def test_trouble_on_a_busy_machine_is_in_doubt() -> None:
+    """It may be nobody's fault but the machine's."""
+    assert trouble(some_case(others_share=1.0)) is None
+    assert "in doubt: other programs took 100%" in str(
+        trouble(some_case(missing=1, others_share=1))
+    )
