@@ -65,10 +65,12 @@ def record(
     timing: Timing,
     file: Path,
     settings: Mapping[str, object],
+    *,
+    native: bool = False,
 ) -> Profile:
     """Play `calls` calls to `peer` and look into its worker for the window; stacks go to `file`.
 
-    Raises `CaseFailed` or `PeerFailed`.
+    `native` shows C functions too; py-spy then takes waiting for work. Raises `CaseFailed` or `PeerFailed`.
     """
     with (
         log.open("ab") as output,
@@ -78,17 +80,18 @@ def record(
         load.tell(asdict(plan(running.port, calls, timing)))
         begin, end, _ = load.hear()["window"]
         sleep_until(begin)
-        _spy(running.workers[0].pid, (end - begin) // 1_000_000_000, file)
+        _spy(running.workers[0].pid, (end - begin) // 1_000_000_000, file, native)
         load.hear()
     with file.open() as lines:
         return read_stacks(lines)
 
 
-def _spy(pid: int, seconds: int, file: Path) -> None:
+def _spy(pid: int, seconds: int, file: Path, native: bool) -> None:
     command = (
         *(str(Path(sys.executable).with_name("py-spy")), "record", "--pid", str(pid)),
         *("--format", "raw", "--output", str(file)),
         *("--duration", str(seconds), "--rate", str(SAMPLES_PER_SECOND)),
+        *(["--native"] if native else []),
     )
     spy = subprocess.run(command, capture_output=True, text=True, check=False)
     if spy.returncode:

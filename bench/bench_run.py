@@ -57,6 +57,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--setting", type=_setting, action="append", default=[], metavar="NAME=VALUE",
         help="of the service's environment, for example STT_BATCH_MS=20")  # fmt: skip
     add("--publish", action="store_true", help="show it: out is bench/measured, and README's table")
+    add("--native", action="store_true", help="with --profile: C functions too, and waiting")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--ramp", action="store_true", help="find how many calls are too many")
     what.add_argument("--profile", action="store_true", help="by function; the service only")
@@ -148,7 +149,14 @@ def profile(options: argparse.Namespace, google: Google) -> int:
     file = options.out / f"profile-{calls}.raw"
     timing = _timing(options, 10.0)
     seen = bench_profile.record(
-        PEERS[OURS], calls, google, options.out / "ours.log", timing, file, dict(options.setting)
+        PEERS[OURS],
+        calls,
+        google,
+        options.out / "ours.log",
+        timing,
+        file,
+        dict(options.setting),
+        native=options.native,
     )
     print(f"{bench_profile.tables(seen)}\n\nthe stacks are in {file}")
     return 0
