@@ -70,7 +70,7 @@ def record(
 ) -> Profile:
     """Play `calls` calls to `peer` and look into its worker for the window; stacks go to `file`.
 
-    `native` shows C functions too; py-spy then takes waiting for work. Raises `CaseFailed` or `PeerFailed`.
+    `native` shows C functions too, but waiting as well. Raises `CaseFailed` or `PeerFailed`.
     """
     with (
         log.open("ab") as output,
