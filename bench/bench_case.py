@@ -62,7 +62,8 @@ class Case:
     loop_ms: Spread | None  # of an answer of /healthz
     kilobytes: float  # resident, for each call
     streams: int
-    refused: int  # over 100 on a connection
+    most_together: int  # on one connection, of which Google carries 100
+    refused: int  # above them
     load_late_ms: Spread | None
     google_late_ms: Spread | None
     load_share: float  # of one core
@@ -210,6 +211,7 @@ def measure(
         loop_ms=loop,
         kilobytes=(memory - idle) / 1024 / calls,
         streams=counted["streams"],
+        most_together=counted["most_together"],
         refused=counted["refused"],
         load_late_ms=spread_of(played["late_ms"]),
         google_late_ms=spread_of(counted["late_ms"]),

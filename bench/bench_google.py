@@ -45,7 +45,7 @@ class Record:
     messages: list[tuple[int, bytes]] = field(default_factory=list)  # when, audio
     streams: int = 0
     live: int = 0
-    most_live: int = 0
+    most_together: int = 0  # on one connection
     refused: int = 0  # over 100 on a connection
     faulty: int = 0  # wrong configs and messages
     late: list[tuple[int, int]] = field(default_factory=list)  # this loop's: when, how much
@@ -53,8 +53,7 @@ class Record:
     def forget(self) -> None:
         """Begin anew; streams that are live go on."""
         self.messages, self.late = [], []
-        self.streams = self.refused = self.faulty = 0
-        self.most_live = self.live
+        self.streams = self.most_together = self.refused = self.faulty = 0
 
 
 def audio_of(request: bytes) -> bytes | None:
@@ -83,7 +82,7 @@ class Recognition:
         self._over = False
         record.streams += 1
         record.live += 1
-        record.most_live = max(record.most_live, record.live)
+        record.most_together = max(record.most_together, stream.together)
 
     def message(self, data: bytes, came: int) -> None:
         if self._over:
@@ -201,7 +200,7 @@ class StandIn:
             "late_ms": late and late._asdict(),
             "streams": record.streams,
             "live": record.live,
-            "most_live": record.most_live,
+            "most_together": record.most_together,
             "refused": record.refused,
             "faulty": record.faulty,
         }

@@ -55,6 +55,11 @@ class Stream:
         self._buffer = b""
         self.call: Call | None = None
 
+    @property
+    def together(self) -> int:
+        """How many streams its connection carries now."""
+        return self._connection.streams
+
     def send(self, message: bytes) -> None:
         """Send one response."""
         self._connection.send_message(self._number, message)
@@ -175,6 +180,11 @@ class Connection(asyncio.Protocol):
         answer = [(":status", "200"), ("content-type", "application/grpc")]
         self._write(_HEADERS, _END_HEADERS, number, self._encoder.encode(answer))
         stream.call = self._open_call(headers.get(":path", ""), stream)
+
+    @property
+    def streams(self) -> int:
+        """How many it carries now."""
+        return len(self._streams)
 
     def send_message(self, number: int, message: bytes) -> None:
         """One response; raises `RuntimeError` if the peer does not take any more."""

@@ -22,6 +22,7 @@ _CASE = Case(
     loop_ms=Spread(1.0, 4.0, 5.0, 6.0),
     kilobytes=150.0,
     streams=60,
+    most_together=60,
     refused=0,
     load_late_ms=Spread(0.5, 1.0, 2.0, 3.0),
     google_late_ms=Spread(0.5, 1.0, 2.0, 3.0),

@@ -106,6 +106,7 @@ def test_a_connection_carries_a_hundred_streams(stand_in: Google) -> None:
         late = open_stream(channel, requests(0.5))
         report = stand_in.ask({"do": "report", "begin": 0, "end": END})
         assert (report["streams"], report["refused"]) == (MAX_STREAMS, 0)
+        assert report["most_together"] == MAX_STREAMS
         hold.set()
         for stream in streams:
             list(stream)  # only then is it over for gRPC
