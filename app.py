@@ -21,6 +21,7 @@ import media_ws_ai
 import twilio_commands
 import voice_webhooks
 import worker_room
+from audio_tick import AudioTick
 from businesses import Business, load_businesses
 from call_log import CallLog, configure_logging, logger
 from ended_calls import EndedCalls
@@ -105,6 +106,7 @@ def create_app(settings: Settings | None = None) -> Flask:
 
     flask_sock.Server = MediaSocket  # see media_socket.py for what it does better
     app = Flask(__name__)
+    app.config["SOCK_SERVER_OPTIONS"] = {"tick": AudioTick(settings.stt_batch_ms)}
     app.config["MAX_CONTENT_LENGTH"] = WEBHOOK_BYTES
     app.register_blueprint(health.make_blueprint(registry))
     app.register_blueprint(

@@ -136,6 +136,26 @@ class AudioRing:
         self._tell(change)
         return True
 
+    def extend(self, frames: list[bytes], arrived: float, *, whole: bool) -> bool:
+        """Take frames that came together, as `append` takes one.
+
+        `whole`: with those before them they are a chunk, whatever its size.
+        """
+        with self._lock:
+            if self._closed:
+                return False
+            size = sum(map(len, frames))
+            self._pending += frames
+            self._pending_bytes += size
+            self._pending_arrived = arrived
+            self.frames += len(frames)
+            self.clock += size
+            if self._pending_bytes < self._chunk_bytes and not whole:
+                return True
+            change = self._make_chunk()
+        self._tell(change)
+        return True
+
     def skip(self, size: int) -> None:
         """Move the call's clock by `size` bytes that are not kept."""
         self.flush()  # a chunk has no hole in it

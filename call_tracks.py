@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from media_clock import MediaClock
+from twilio_messages import MediaBody
 
 INBOUND, OUTBOUND = "inbound", "outbound"
 # The names that Twilio has for them, in messages and in TwiML
@@ -26,7 +27,7 @@ _NAMES = {
 class TrackSession(Protocol):
     """What a track needs of a recognition session."""
 
-    def push_audio(self, frame: bytes) -> bool: ...
+    def push_together(self, frames: list[bytes]) -> None: ...
 
     def fill_gap(self, size: int) -> None: ...
 
@@ -55,17 +56,31 @@ class CallTracks:
             raise
         self._clocks = {name: MediaClock() for name in names}
 
-    def push(self, track: str, timestamp: str | int | float | None, frame: bytes) -> bool:
-        """Hand a frame to its track's session; False if the call has no such track."""
-        name = track_of(track)
-        session = self._sessions.get(name) if name is not None else None
-        if name is None or session is None:
-            return False
-        gap = self._clocks[name].gap_before(timestamp, len(frame))
-        if gap:
-            session.fill_gap(gap)
-        session.push_audio(frame)
-        return True
+    def push(self, frames: list[MediaBody]) -> int:
+        """Hand frames that came together to their tracks' sessions.
+
+        Returns how many are of no track of this call.
+        """
+        foreign = 0
+        coming: dict[str, list[bytes]] = {}
+        for frame in frames:
+            name = track_of(frame.track)
+            session = self._sessions.get(name) if name is not None else None
+            if name is None or session is None:
+                foreign += 1
+                continue
+            gap = self._clocks[name].gap_before(frame.timestamp, len(frame.payload))
+            if gap:
+                if name in coming:
+                    session.push_together(coming.pop(name))
+                session.fill_gap(gap)
+            if name in coming:
+                coming[name].append(frame.payload)
+            else:
+                coming[name] = [frame.payload]
+        for name, payloads in coming.items():
+            self._sessions[name].push_together(payloads)
+        return foreign
 
     def wait_for_room(self, frames: int) -> bool:
         """Give the streams a moment to take what is queued; False if one of them does not."""

@@ -19,6 +19,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from audio_ring import BYTES_PER_MS, BYTES_PER_SECOND
+from audio_tick import LONGEST_MS
 from call_log import CallLog
 from fallback import Fallback
 from google_stream import GoogleStream
@@ -172,12 +173,33 @@ class StreamingSTTSession:
             return True
         now = self._clock()
         taken = self._take(frame, now)
+        self._sample_depth(now)
+        return taken
+
+    def push_together(self, frames: list[bytes]) -> None:
+        """Take the frames, none of them empty, that one read of the call's socket brought.
+
+        As `push_audio()` takes one; but they go to Google as one message, without waiting for it
+        to be full: the next read comes when the next message is due.
+        """
+        relay, now = self._relay, self._clock()
+        room = self._limits.queue_frames - self._waiting_live()
+        if len(frames) > room or relay.deaf or self._closing.is_set():
+            for frame in frames:
+                self.push_audio(frame)
+            return
+        if self._ring.extend(frames, now, whole=self._limits.batch_ms <= LONGEST_MS):
+            self.frames += len(frames)
+            if relay.awaiting_audio:
+                relay.audio_came()
+            self._sample_depth(now)
+
+    def _sample_depth(self, now: float) -> None:
         if now >= self._next_sample:
             self._next_sample = now + SAMPLE_SECONDS
             overload = self._depth.sample(self._waiting_live())
             if overload is not None:
                 self._log.overload(overload)
-        return taken
 
     def _take(self, frame: bytes, now: float) -> bool:
         relay = self._relay
