@@ -79,7 +79,9 @@ def create_app(settings: Settings | None = None) -> Flask:
         on_room=worker_room.here().note,
     )
     connections = SpeechConnections(
-        load_credentials(settings), emulator_host=settings.speech_emulator_host
+        load_credentials(settings),
+        emulator_host=settings.speech_emulator_host,
+        transport=settings.stt_transport,
     )
 
     shared = SharedSpeech(settings.stt_waiting_mib * MEBIBYTE)

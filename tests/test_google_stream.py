@@ -337,7 +337,7 @@ def test_without_a_connection_there_is_no_stream() -> None:
 def test_a_call_that_raises_gives_the_lease_back(connections: SpeechConnections) -> None:
     """A channel that somebody has closed, for example."""
     connection = connections.lease()
-    connection.channel.close()
+    connection.close()
     with pytest.raises(ValueError, match=r"(?i)closed"):
         Scene(connections)
     assert connection.leases == 1

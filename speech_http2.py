@@ -1,0 +1,84 @@
+"""The streams' own way to the Speech API: where it is, and what each call says of itself.
+
+Headers are Google's business and come from its libraries: the credentials', and the version that
+`google-cloud-speech` tells. They may wait (for a token that is fetched): a call's own thread asks.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any, NamedTuple
+
+from google.auth.credentials import Credentials, with_scopes_if_required
+from google.auth.transport.grpc import AuthMetadataPlugin
+from google.auth.transport.requests import Request
+from google.cloud.speech_v1.services.speech.transports import SpeechGrpcTransport
+from google.cloud.speech_v1.services.speech.transports.base import DEFAULT_CLIENT_INFO
+
+from http2_channel import Http2Channel
+from http2_connection import SILENT_SECONDS, Headers
+from wire import connect, google_tls
+
+_VERSIONS: str = DEFAULT_CLIENT_INFO.to_user_agent()  # type: ignore[no-untyped-call]  # google-api-core
+_HOST, _PORT = SpeechGrpcTransport.DEFAULT_HOST, 443
+
+
+class _Method(NamedTuple):
+    """What a plugin for credentials is told of the call (gRPC's `AuthMetadataContext`)."""
+
+    service_url: str
+    method_name: str
+
+
+def emulator_channel(address: str) -> Http2Channel:
+    """To "host:port", without TLS and without credentials."""
+    host, port = address.rsplit(":", 1)
+    common = _common(address, "http")
+
+    return Http2Channel(
+        lambda: connect(host, int(port), None, SILENT_SECONDS),
+        lambda path: [*common, (b":path", path.encode()), *_LAST],
+    )
+
+
+def google_channel(credentials: Credentials) -> Http2Channel:
+    """To Google, with these credentials; of a service account, with tokens that are signed here."""
+    if hasattr(credentials, "with_always_use_jwt_access"):
+        credentials = credentials.with_always_use_jwt_access(True)
+    scoped = with_scopes_if_required(  # type: ignore[no-untyped-call]  # google-auth
+        credentials, scopes=None, default_scopes=SpeechGrpcTransport.AUTH_SCOPES
+    )
+    plugin = AuthMetadataPlugin(scoped, Request(), default_host=_HOST)  # type: ignore[no-untyped-call]  # google-auth
+    lock = threading.Lock()  # one fetches a token, the others have it then
+    common = _common(_HOST, "https")
+
+    def headers(path: str) -> Headers:
+        service, method = path.rsplit("/", 1)
+        told: list[tuple[str, str]] = []
+
+        def tell(metadata: Any, error: Any) -> None:
+            told.extend(metadata)
+
+        with lock:
+            plugin(_Method(f"https://{_HOST}{service}", method), tell)
+        token = [(name.encode(), value.encode()) for name, value in told]
+        return [*common, (b":path", path.encode()), *_LAST, *token]
+
+    return Http2Channel(lambda: connect(_HOST, _PORT, google_tls(), SILENT_SECONDS), headers)
+
+
+_LAST: Headers = [
+    (b"te", b"trailers"),
+    (b"content-type", b"application/grpc"),
+    (b"user-agent", b"tamlil"),
+    (b"x-goog-api-client", _VERSIONS.encode()),
+    (b"grpc-accept-encoding", b"identity"),
+]
+
+
+def _common(authority: str, scheme: str) -> Headers:
+    return [
+        (b":method", b"POST"),
+        (b":scheme", scheme.encode()),
+        (b":authority", authority.encode()),
+    ]
