@@ -185,6 +185,11 @@ class AudioRing:
                     return chunk
         return None
 
+    @property
+    def has_pending(self) -> bool:
+        """Whether frames wait for a chunk to be whole."""
+        return bool(self._pending)
+
     def flush(self) -> None:
         """Make a chunk of the frames that wait for one to be whole."""
         with self._lock:

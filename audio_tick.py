@@ -22,8 +22,6 @@ from collections.abc import Callable
 LONGEST_MS = 100
 SHORTEST_MS = 20
 CALLS_A_STEP = 4  # so many calls more make the tick longer by its shortest
-# A thread whose turn does not come has a time of its own to go on
-_PATIENCE_SECONDS = 1.0
 
 
 class Turn:
@@ -39,7 +37,8 @@ class Turn:
 
     def wait(self) -> None:
         """Return at the next tick, or at once if there was one since the last wait."""
-        self._gate.acquire(timeout=_PATIENCE_SECONDS)
+        self._tick.run()
+        self._gate.acquire()  # without a timeout, which would cost as much again
 
     def come(self) -> None:
         """It is time. Only the ticks' own thread calls it."""
@@ -79,23 +78,33 @@ class AudioTick:
         turn = Turn(self)
         with self._lock:
             self._turns[turn] = None
-            if not self._running:
-                threading.Thread(target=self._run, name="audio-tick", daemon=True).start()
-                self._running = True
         return turn
 
     def leave(self, turn: Turn) -> None:
         with self._lock:
             self._turns.pop(turn, None)
 
-    def _run(self) -> None:
-        while True:
-            seconds = self.seconds
-            self._sleep(seconds - self._clock() % seconds)
+    def run(self) -> None:
+        """See to it that there are ticks: nobody waits without a thread that will end the wait."""
+        if not self._running:
             with self._lock:
-                if not self._turns:
-                    self._running = False
-                    return
-                turns = list(self._turns)
-            for turn in turns:
-                turn.come()
+                if not self._running:
+                    threading.Thread(target=self._run, name="audio-tick", daemon=True).start()
+                    self._running = True
+
+    def _run(self) -> None:
+        try:
+            while self._turns:
+                seconds = self.seconds
+                self._sleep(seconds - self._clock() % seconds)
+                self._come()
+        finally:
+            with self._lock:
+                self._running = False
+            self._come()  # whoever joined just now, or waits after a fault of ours
+
+    def _come(self) -> None:
+        with self._lock:
+            turns = list(self._turns)
+        for turn in turns:
+            turn.come()

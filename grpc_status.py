@@ -10,7 +10,6 @@ from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
 import grpc
-from h2.errors import ErrorCodes
 
 Code = grpc.StatusCode
 
@@ -27,12 +26,13 @@ _BY_HTTP = {
     b"504": Code.UNAVAILABLE,
 }
 
-_BY_RESET = {
-    ErrorCodes.REFUSED_STREAM: Code.UNAVAILABLE,
-    ErrorCodes.CANCEL: Code.CANCELLED,
-    ErrorCodes.ENHANCE_YOUR_CALM: Code.RESOURCE_EXHAUSTED,
-    ErrorCodes.INADEQUATE_SECURITY: Code.PERMISSION_DENIED,
+_BY_RESET = {  # by the error codes of RFC 9113, 7; the other ones that it knows are INTERNAL
+    7: Code.UNAVAILABLE,  # REFUSED_STREAM
+    8: Code.CANCELLED,  # CANCEL
+    11: Code.RESOURCE_EXHAUSTED,  # ENHANCE_YOUR_CALM
+    12: Code.PERMISSION_DENIED,  # INADEQUATE_SECURITY
 }
+_LAST_RESET = 13
 
 
 class Status(NamedTuple):
@@ -74,11 +74,8 @@ def of_headers(headers: Mapping[bytes, bytes]) -> Status | None:
 
 def of_reset(code: int) -> Status:
     """The status of a stream that the other side has reset."""
-    known = code in list(ErrorCodes)
-    text = f"Received RST_STREAM with error code {code}"
-    if not known:
-        return Status(Code.UNKNOWN, text)
-    return Status(_BY_RESET.get(ErrorCodes(code), Code.INTERNAL), text)
+    known = Code.INTERNAL if code <= _LAST_RESET else Code.UNKNOWN
+    return Status(_BY_RESET.get(code, known), f"Received RST_STREAM with error code {code}")
 
 
 def unavailable(why: object) -> Status:

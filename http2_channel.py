@@ -18,7 +18,8 @@ from queue import SimpleQueue
 from typing import Any, Self
 
 from grpc_status import CallError, Code, Status, of_headers, unavailable
-from http2_connection import Headers, Http2Connection
+from http2_client import Headers
+from http2_connection import Http2Connection
 from wire import Wire
 
 _PREFIX = struct.Struct(">BI")  # of a message: whether it is compressed, its size
@@ -149,6 +150,16 @@ class StreamCall:
         """End it at once, if it is not over."""
         self._give_up(_CANCELLED)
 
+    def send_now(self, request: Any) -> bool:
+        """Send a request without waiting; False if that cannot be done.
+
+        Only while the thread of the requests is waiting for one, after the first.
+        """
+        connection, number = self._connection, self._number
+        if connection is None or number is None:
+            return False
+        return connection.send_now(number, _message(self._serialize(request)))
+
     def _give_up(self, status: Status) -> None:
         if not self._end(status):
             return
@@ -181,9 +192,7 @@ class StreamCall:
             return
         try:
             for request in self._requests:
-                message = self._serialize(request)
-                data = _PREFIX.pack(0, len(message)) + message
-                if not connection.send(number, data):
+                if not connection.send(number, _message(self._serialize(request))):
                     return
         except Exception:  # whatever it was, it is no regular end of the requests
             self._give_up(Status(Code.UNKNOWN, "Exception iterating requests!"))
@@ -242,3 +251,7 @@ class StreamCall:
         if status.code is Code.OK and self._partial:
             status = Status(Code.INTERNAL, "the stream ended within a message")
         self._end(status)
+
+
+def _message(data: bytes) -> bytes:
+    return _PREFIX.pack(0, len(data)) + data

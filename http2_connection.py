@@ -1,12 +1,10 @@
 """One HTTP/2 connection to a gRPC server, for many streams that run at once.
 
 Two threads of its own (greenlets in a gevent worker): one reads, and hands what comes to its
-streams; the other sends. Streams only put their frames into the state of `h2`, which is done
-under one lock that is never held while anything waits; the sender comes to its turn when all who
-had something to say at this tick have said it, and sends it in one write. That is what makes it
-cheap: gRPC's own library pays for a system call, a native thread and several wake-ups a message.
-
-Source: RFC 9113; the protocol itself is `h2`'s.
+streams; the other sends. Streams only note their frames (`http2_client`), under one lock that is
+never held while anything waits; the sender comes to its turn when all who had something to say at
+this tick have said it, and sends it in one write. That is what makes it cheap: gRPC's own library
+pays for a system call, a native thread and several wake-ups a message.
 """
 
 from __future__ import annotations
@@ -16,25 +14,18 @@ from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
-from h2.config import H2Configuration
-from h2.connection import H2Connection
-from h2.errors import ErrorCodes
-from h2.events import (
-    DataReceived,
-    Event,
-    RemoteSettingsChanged,
-    ResponseReceived,
-    StreamEnded,
-    StreamReset,
-    TrailersReceived,
-)
-from h2.exceptions import H2Error
-
 from grpc_status import Status, of_reset, unavailable
-from http2_frames import GoAway, WholeFrames
+from http2_client import (
+    CANCEL,
+    DataCame,
+    Event,
+    GoAway,
+    Headers,
+    Http2Client,
+    Http2Error,
+    ResetCame,
+)
 from wire import Wire
-
-Headers = list[tuple[bytes, bytes]]
 
 # Nothing came for so long: ask whether anybody is there, and wait as long again for the answer.
 # It is rare (whoever takes audio grants new room for it), so no server minds the pings.
@@ -76,16 +67,8 @@ class Http2Connection:
         self._waiting = 0  # for a change
         self._unsent = threading.Event()
         self._wire: Wire | None = None
-        self._h2 = H2Connection(
-            H2Configuration(
-                client_side=True,
-                header_encoding=None,
-                validate_outbound_headers=False,  # they are ours
-                normalize_outbound_headers=False,
-            )
-        )
+        self._http2 = Http2Client(_WINDOW_BYTES)
         self._streams: dict[int, Stream] = {}
-        self._ready = False
         self._unsent_bytes = 0
         self._silent = False  # a ping has gone out, and nothing came since
         self._status: Status | None = None  # why no stream may be opened any more
@@ -102,9 +85,8 @@ class Http2Connection:
         """
         with self._lock:
             while self._status is None and is_wanted():
-                if self._ready and self._h2.open_outbound_streams < self._most_streams:
-                    number = self._h2.get_next_available_stream_id()
-                    self._h2.send_headers(number, headers)
+                if self._http2.has_place:
+                    number = self._http2.open(headers)
                     self._streams[number] = stream
                     self._wake_sender()
                     return number
@@ -115,7 +97,7 @@ class Http2Connection:
         """Send `data` on a stream, waiting for room if need be; False if the stream is over."""
         with self._lock:
             while number in self._streams and not self._closed:
-                window = self._h2.local_flow_control_window(number)
+                window = self._http2.room(number)
                 room = min(window, _UNSENT_BYTES - self._unsent_bytes)
                 if room > 0:
                     self._send(number, data[:room])
@@ -126,18 +108,31 @@ class Http2Connection:
                     self._wait()
         return False
 
+    def send_now(self, number: int, data: bytes) -> bool:
+        """Send all of `data` if there is room for it now; False if not."""
+        with self._lock:
+            if number not in self._streams or self._closed:
+                return False
+            window = self._http2.room(number)
+            if len(data) > min(window, _UNSENT_BYTES - self._unsent_bytes):
+                return False
+            self._send(number, data)
+            return True
+
     def half_close(self, number: int) -> None:
         """Send no more on a stream."""
         with self._lock:
             if number in self._streams and not self._closed:
-                self._h2.end_stream(number)
+                self._http2.end(number)
                 self._wake_sender()
 
     def cancel(self, number: int) -> None:
         """Give a stream up; it is told nothing."""
         with self._lock:
             if self._streams.pop(number, None) is not None:
-                self._reset(number, ErrorCodes.CANCEL)
+                self._http2.reset(number, CANCEL)
+                self._wake_sender()
+                self._notify()
 
     def wake(self) -> None:
         """Somebody who waits here should look again."""
@@ -152,7 +147,7 @@ class Http2Connection:
     @property
     def was_ready(self) -> bool:
         """Whether the other side has ever spoken HTTP/2 on it."""
-        return self._ready
+        return self._http2.is_ready
 
     @property
     def is_alive(self) -> bool:
@@ -171,28 +166,13 @@ class Http2Connection:
     # With the lock held
 
     @property
-    def _most_streams(self) -> int:
-        return self._h2.remote_settings.max_concurrent_streams
-
-    @property
     def _is_used_up(self) -> bool:
         """Whether it was told to go away, and its last stream is over."""
         return self._status is not None and not self._streams
 
     def _send(self, number: int, data: bytes) -> None:
-        size = self._h2.max_outbound_frame_size
-        for at in range(0, len(data), size):
-            self._h2.send_data(number, data[at : at + size])
+        self._http2.send(number, data)
         self._unsent_bytes += len(data)
-        self._wake_sender()
-
-    def _reset(self, number: int, code: ErrorCodes) -> None:
-        try:
-            self._h2.reset_stream(number, code)
-        except H2Error:  # it is closed on both sides already
-            return
-        finally:
-            self._notify()
         self._wake_sender()
 
     def _wake_sender(self) -> None:
@@ -217,7 +197,7 @@ class Http2Connection:
             wire = self._wire = self._connect()
             self._sender = self._begin(wire)
             self._read(wire)
-        except H2Error as error:
+        except Http2Error as error:
             status = unavailable(f"HTTP/2: {error}")
         except (OSError, RuntimeError) as error:  # RuntimeError: no more threads
             status = unavailable(error)
@@ -233,10 +213,6 @@ class Http2Connection:
         with self._lock:
             if self._closed:  # while it was being made
                 raise ConnectionAbortedError("the connection was closed")
-            self._h2.local_settings.initial_window_size = _WINDOW_BYTES
-            self._h2.local_settings.enable_push = 0
-            self._h2.initiate_connection()
-            self._h2.increment_flow_control_window(_WINDOW_BYTES)
             self._wake_sender()
         sender = self._thread_class(
             target=self._write, args=(wire,), name="http2-write", daemon=True
@@ -245,7 +221,6 @@ class Http2Connection:
         return sender
 
     def _read(self, wire: Wire) -> None:
-        frames = WholeFrames()
         while not self._closed:
             try:
                 data = wire.read()
@@ -255,16 +230,13 @@ class Http2Connection:
             if not data:
                 return
             self._silent = False
-            whole, goaways = frames.take(data)
             told: list[Callable[[], None]] = []
             with self._lock:
-                for event in self._receive(whole):
+                for event in self._receive(data):
                     self._take(event, told)
-                for goaway in goaways:
-                    self._go_away(goaway, told)
+                used_up = self._is_used_up
                 self._notify()
                 self._wake_sender()  # it may have to answer
-                used_up = self._is_used_up
             for tell in told:
                 tell()
             if used_up:
@@ -272,44 +244,39 @@ class Http2Connection:
 
     def _receive(self, data: bytes) -> list[Event]:
         try:
-            return self._h2.receive_data(data)
-        except H2Error:
+            return self._http2.receive(data)
+        except Http2Error:
             self._closed = True  # before anybody else comes to the broken state
             raise
 
     def _check_silence(self) -> None:
-        if self._silent or not self._ready:
-            raise TimeoutError(f"nothing came for {2 * SILENT_SECONDS:g} s")
+        if self._silent or not self.was_ready:
+            raise TimeoutError(f"nothing came for {SILENT_SECONDS * (1 + self._silent):g} s")
         with self._lock:
             if self._streams:
                 self._silent = True
-                self._h2.ping(bytes(8))
+                self._http2.ping()
                 self._wake_sender()
 
     def _take(self, event: Event, told: list[Callable[[], None]]) -> None:
-        if isinstance(event, DataReceived):
-            number = event.stream_id
-            self._h2.acknowledge_received_data(event.flow_controlled_length, number)
-            stream = self._streams.get(number)
-            if stream is not None:
-                told.append(partial(stream.data_came, event.data))
-        elif isinstance(event, ResponseReceived | TrailersReceived):
-            stream = self._streams.get(event.stream_id)
-            if stream is not None:
-                told.append(partial(stream.headers_came, dict(event.headers)))
-        elif isinstance(event, StreamEnded):
-            self._end(event.stream_id, None, told)
-        elif isinstance(event, StreamReset):
-            self._end(event.stream_id, of_reset(event.error_code), told)
-        elif isinstance(event, RemoteSettingsChanged):
-            self._ready = True
-
-    def _end(self, number: int, status: Status | None, told: list[Callable[[], None]]) -> None:
-        stream = self._streams.pop(number, None)
-        if stream is not None:
-            told.append(partial(stream.ended, status))
-            if status is None:  # our own half may still be open
-                self._reset(number, ErrorCodes.NO_ERROR)
+        """Note whom to tell what, once the lock is free."""
+        if isinstance(event, GoAway):
+            self._go_away(event, told)
+            return
+        stream = self._streams.get(event.stream)
+        if stream is None:
+            return
+        if isinstance(event, ResetCame):
+            del self._streams[event.stream]
+            told.append(partial(stream.ended, of_reset(event.code)))
+            return
+        if isinstance(event, DataCame):
+            told.append(partial(stream.data_came, event.data))
+        else:
+            told.append(partial(stream.headers_came, event.headers))
+        if event.ended:
+            del self._streams[event.stream]
+            told.append(partial(stream.ended, None))
 
     def _go_away(self, goaway: GoAway, told: list[Callable[[], None]]) -> None:
         """No more streams here; those that the other side has taken go on to their end."""
@@ -343,7 +310,7 @@ class Http2Connection:
                 self._unsent.wait()
                 self._unsent.clear()
                 with self._lock:
-                    data = self._h2.data_to_send()
+                    data = self._http2.data_to_send()
                     size = self._unsent_bytes
                 if data:
                     wire.write(data)

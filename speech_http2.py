@@ -16,7 +16,8 @@ from google.cloud.speech_v1.services.speech.transports import SpeechGrpcTranspor
 from google.cloud.speech_v1.services.speech.transports.base import DEFAULT_CLIENT_INFO
 
 from http2_channel import Http2Channel
-from http2_connection import SILENT_SECONDS, Headers
+from http2_client import Headers
+from http2_connection import SILENT_SECONDS
 from wire import connect, google_tls
 
 _VERSIONS: str = DEFAULT_CLIENT_INFO.to_user_agent()  # type: ignore[no-untyped-call]  # google-api-core
