@@ -104,6 +104,7 @@ class AudioRing:
         self._on_kept = on_kept
         self._lock = threading.Lock()
         self._chunks: list[Chunk] = []
+        self._newest: Chunk | None = None
         self._evicted: list[Evicted] = []
         self._pending: list[bytes] = []  # frames of the chunk that is not whole yet
         self._pending_bytes = 0
@@ -184,6 +185,11 @@ class AudioRing:
                 if position < chunk.end:
                     return chunk
         return None
+
+    @property
+    def newest(self) -> Chunk | None:
+        """The last chunk that came, if it is still kept."""
+        return self._newest if self.kept else None
 
     @property
     def has_pending(self) -> bool:
@@ -292,6 +298,7 @@ class AudioRing:
 
     def _keep(self, chunk: Chunk) -> int:
         self._chunks.append(chunk)
+        self._newest = chunk
         self.kept += len(chunk.audio)
         self.end = chunk.end
         over = self.kept - self._max_bytes

@@ -245,6 +245,8 @@ class StreamingSTTSession:
         than it is spoken, so nothing need be dropped. False at once or after 0.3 s if it does not.
         """
         most = max(0, self._limits.queue_frames - frames)
+        if self._waiting_live() <= most:  # nearly always
+            return not self._relay.deaf
         until = time.monotonic() + _BURST_SECONDS
         while self._waiting_live() > most:
             self._taken.clear()
