@@ -263,7 +263,8 @@ class StreamingSTTSession:
         return 0 if feed is None or feed.behind else feed.waiting
 
     def _taken_some(self) -> None:
-        self._taken.set()
+        if not self._taken.is_set():  # cheaper than to set it again
+            self._taken.set()
 
     def now_ms(self) -> int:
         """How much audio the call has brought, in milliseconds."""

@@ -54,7 +54,6 @@ class Http2Channel:
         self._lock = threading.Lock()
         self._current: Http2Connection | None = None
         self._old: list[Http2Connection] = []  # whose streams come to their end
-        self._failed_at = float("-inf")
         self._closed = False
 
     def stream_stream(
@@ -81,12 +80,14 @@ class Http2Channel:
             if self._closed:
                 raise RuntimeError("Channel closed!")
             current = self._current
-            soon = self._clock() - self._failed_at < _PAUSE_SECONDS
-            if current is None or (current.status is not None and not soon):
+            if current is None or (current.status is not None and not self._just_failed(current)):
                 current = self._current = Http2Connection(
-                    self._connect, self._over, self.thread_class
+                    self._connect, self._over, self._clock, self.thread_class
                 )
             return current
+
+    def _just_failed(self, connection: Http2Connection) -> bool:
+        return not connection.was_ready and self._clock() - connection.over_at < _PAUSE_SECONDS
 
     def close(self) -> None:
         """Close the connections; calls on them are cancelled."""
@@ -101,8 +102,6 @@ class Http2Channel:
             self._old = [old for old in self._old if old.is_alive]
             if connection.is_alive:
                 self._old.append(connection)
-            if not connection.was_ready:
-                self._failed_at = self._clock()
 
 
 class StreamCall:
@@ -187,19 +186,20 @@ class StreamCall:
             text = f"Getting metadata from plugin failed with error: {error}"
             self._end(unavailable(text))
             return
-        connection, number = self._open(headers)
-        if connection is None or number is None:
-            return
         try:
-            for request in self._requests:
-                if not connection.send(number, _message(self._serialize(request))):
+            messages = (_message(self._serialize(request)) for request in self._requests)
+            connection, number = self._open(headers, next(messages, b""))
+            if connection is None or number is None:
+                return
+            for message in messages:
+                if not connection.send(number, message):
                     return
         except Exception:  # whatever it was, it is no regular end of the requests
             self._give_up(Status(Code.UNKNOWN, "Exception iterating requests!"))
             raise
         connection.half_close(number)
 
-    def _open(self, headers: Headers) -> tuple[Http2Connection | None, int | None]:
+    def _open(self, headers: Headers, first: bytes) -> tuple[Http2Connection | None, int | None]:
         status = _CANCELLED
         for _ in range(_TRIES):
             try:
@@ -209,7 +209,7 @@ class StreamCall:
                 break
             with self._lock:
                 self._connection = connection
-            number = connection.open(self, headers, lambda: self._status is None)
+            number = connection.open(self, headers, lambda: self._status is None, first)
             if number is not None:
                 with self._lock:
                     self._number = number

@@ -10,6 +10,7 @@ pays for a system call, a native thread and several wake-ups a message.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Protocol
@@ -57,8 +58,11 @@ class Http2Connection:
         self,
         connect: Callable[[], Wire],
         over: Callable[[Http2Connection, Status], None],
+        clock: Callable[[], float] = time.monotonic,
         thread_class: type[threading.Thread] = threading.Thread,
     ) -> None:
+        self._clock = clock
+        self.over_at = float("inf")  # when no stream could be opened any more
         self._connect = connect
         self._over = over
         self._thread_class = thread_class
@@ -78,34 +82,36 @@ class Http2Connection:
 
     # For the streams, in any thread
 
-    def open(self, stream: Stream, headers: Headers, is_wanted: Callable[[], bool]) -> int | None:
+    def open(
+        self, stream: Stream, headers: Headers, is_wanted: Callable[[], bool], first: bytes = b""
+    ) -> int | None:
         """Open a stream as soon as the connection is there and has room; its number.
 
-        None once it cannot be had, which `stream` is not told, or is not wanted any more.
+        `first` is sent with the headers, in one write. None once the stream cannot be had, which
+        `stream` is not told, or is not wanted any more.
         """
+        number: int | None = None
         with self._lock:
-            while self._status is None and is_wanted():
+            while number is None and self._status is None and is_wanted():
                 if self._http2.has_place:
                     number = self._http2.open(headers)
                     self._streams[number] = stream
+                    first = self._send_some(number, first)
                     self._wake_sender()
-                    return number
-                self._wait()
-        return None
+                else:
+                    self._wait()
+        if number is not None and first:
+            self.send(number, first)
+        return number
 
     def send(self, number: int, data: bytes) -> bool:
         """Send `data` on a stream, waiting for room if need be; False if the stream is over."""
         with self._lock:
             while number in self._streams and not self._closed:
-                window = self._http2.room(number)
-                room = min(window, _UNSENT_BYTES - self._unsent_bytes)
-                if room > 0:
-                    self._send(number, data[:room])
-                    data = data[room:]
-                    if not data:
-                        return True
-                else:
-                    self._wait()
+                data = self._send_some(number, data)
+                if not data:
+                    return True
+                self._wait()
         return False
 
     def send_now(self, number: int, data: bytes) -> bool:
@@ -113,8 +119,7 @@ class Http2Connection:
         with self._lock:
             if number not in self._streams or self._closed:
                 return False
-            window = self._http2.room(number)
-            if len(data) > min(window, _UNSENT_BYTES - self._unsent_bytes):
+            if len(data) > self._room(number):
                 return False
             self._send(number, data)
             return True
@@ -169,6 +174,17 @@ class Http2Connection:
     def _is_used_up(self) -> bool:
         """Whether it was told to go away, and its last stream is over."""
         return self._status is not None and not self._streams
+
+    def _room(self, number: int) -> int:
+        return min(self._http2.room(number), _UNSENT_BYTES - self._unsent_bytes)
+
+    def _send_some(self, number: int, data: bytes) -> bytes:
+        """Send what there is room for; returns the rest."""
+        room = self._room(number)
+        if not data or room <= 0:
+            return data
+        self._send(number, data[:room])
+        return data[room:]
 
     def _send(self, number: int, data: bytes) -> None:
         self._http2.send(number, data)
@@ -286,13 +302,16 @@ class Http2Connection:
             stream = self._streams.pop(number)
             told.append(partial(stream.ended, status))
         if self._status is None:
+            self.over_at = self._clock()
             self._status = status
             told.append(partial(self._over, self, status))
 
     def _finish(self, status: Status) -> None:
         with self._lock:
             first = self._status is None
-            self._status = self._status or status
+            if first:
+                self.over_at = self._clock()
+                self._status = status
             streams, self._streams = list(self._streams.values()), {}
             self._closed = True
             self._unsent.set()

@@ -29,6 +29,7 @@ from http2_channel import Http2Channel
 from speech_http2 import emulator_channel, google_channel
 
 STREAMS_PER_CONNECTION = 90
+DEFAULT_TRANSPORT = "h2"
 
 _OPTIONS = (
     # Without it, channels with the same arguments share one connection after all.
@@ -111,12 +112,12 @@ class SpeechConnections:
         credentials: Credentials | None,
         *,
         emulator_host: str = "",
-        transport: str = "h2",
+        transport: str = "",
         streams_per_connection: int = STREAMS_PER_CONNECTION,
     ) -> None:
         self._credentials = credentials
         self._emulator_host = emulator_host
-        self._is_http2 = transport == "h2"
+        self._is_http2 = (transport or DEFAULT_TRANSPORT) == "h2"
         self._streams_per_connection = streams_per_connection
         self._lock = threading.Lock()
         self._connections: list[SpeechConnection] = []

@@ -31,6 +31,8 @@ from speech_connections import SpeechConnections
 from speech_server_thread import SpeechServerThread
 from utterances import Final, Interim
 
+pytestmark = pytest.mark.usefixtures("transport")
+
 # the fixtures of this module
 held, lines, serve = session_parts.held, session_parts.lines, session_parts.serve
 

@@ -22,6 +22,8 @@ from speech_server_thread import SpeechServerThread
 from stream_faults import Code, StreamFault
 from stream_feed import StreamFeed
 
+pytestmark = pytest.mark.usefixtures("transport")
+
 OPENED, RESPONSE, ENDED = What.OPENED, What.RESPONSE, What.ENDED
 FIRST = Recognition("en-US")
 
