@@ -95,13 +95,18 @@ class AudioTick:
     def _run(self) -> None:
         try:
             while self._turns:
-                seconds = self.seconds
-                self._sleep(seconds - self._clock() % seconds)
+                self._sleep(self._until_next())
                 self._come()
         finally:
             with self._lock:
                 self._running = False
             self._come()  # whoever joined just now, or waits after a fault of ours
+
+    def _until_next(self) -> float:
+        seconds = self.seconds
+        left = seconds - self._clock() % seconds
+        # A sleep may end a little early: then that was the tick, and not this
+        return left if left > seconds / 4 else left + seconds
 
     def _come(self) -> None:
         with self._lock:

@@ -212,11 +212,9 @@ class Http2Client:
 
     def _data_came(self, flags: int, number: int, payload: bytes, events: list[Event]) -> None:
         size = len(payload)
-        if not 0 < number < self._next:
+        if not self._was_opened(number):
             raise Http2Error("data on a stream that was not opened")
         self._taken += size
-        if self._taken > self._window:
-            raise Http2Error("more data than there was room for")
         if self._taken * 2 >= self._window:
             self._grant(0, self._taken)
             self._taken = 0
@@ -224,8 +222,6 @@ class Http2Client:
         if stream is None:  # given up here, which the other side may not know yet
             return
         stream.taken += size
-        if stream.taken > self._window:
-            raise Http2Error("more data than there was room for on a stream")
         ended = bool(flags & _END_STREAM)
         if stream.taken * 2 >= self._window and not ended:
             self._grant(number, stream.taken)
@@ -235,7 +231,7 @@ class Http2Client:
             self._end_of(number, stream)
 
     def _headers_came(self, flags: int, number: int, payload: bytes, events: list[Event]) -> None:
-        if not 0 < number < self._next:
+        if not self._was_opened(number):
             raise Http2Error("headers on a stream that was not opened")
         payload = _unpadded(flags, payload)
         if flags & _HAS_PRIORITY:
@@ -270,6 +266,9 @@ class Http2Client:
         events.append(HeadersCame(number, headers, ended))
         if ended:
             self._end_of(number, stream)
+
+    def _was_opened(self, number: int) -> bool:
+        return number % 2 == 1 and number < self._next
 
     def _end_of(self, number: int, stream: _Stream) -> None:
         if stream.open:  # it has no use for what we would still send
