@@ -1,13 +1,16 @@
-"""One moment for all calls of a process at which their sockets are read, and their audio sent.
+"""Common moments at which the sockets of a process's calls are read, and their audio sent.
 
 Twilio sends 50 frames a second for each call, each at a time of its own. To wake up for each
 costs a system call and a switch of threads or greenlets each time; and each message to Google,
-sent alone, one more. Here the calls' threads wait for a common tick: a read then brings what has
-come since the last one, 5 frames at 100 ms, and the messages of all calls leave together. It
-waits for nobody: frames wait in TCP meanwhile, as they would in a queue of ours for the next
-message to Google to be full.
+sent alone, one more. Here the calls' threads wait for their turn: a read then brings what has
+come since the last one, 5 frames at 100 ms, and the messages of all whose turn it is leave
+together. It waits for nobody: frames wait in TCP meanwhile, as they would in a queue of ours for
+the next message to Google to be full.
 
-While there are few calls the tick is short, down to 20 ms, and their audio is with Google sooner.
+There is a tick every 20 ms. While there are few calls, each is a turn of all of them, and their
+audio is with Google at once. With more of them it is every second, third … fifth tick. What is
+done together is cheapest; but nothing else must wait for it for long, so that many calls are split
+into groups with ticks of their own.
 
 One thread (a greenlet in a gevent worker) makes the ticks, while there is anybody to wait for
 them. It only wakes the others, and must never block on anything but time.
@@ -17,26 +20,26 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
-LONGEST_MS = 100
-SHORTEST_MS = 20
-CALLS_A_STEP = 4  # so many calls more make the tick longer by its shortest
+TICK_MS = 20
+LONGEST_MS = 100  # from one turn to the next
+CALLS_A_STEP = 4  # so many calls more make it longer by a tick
+CALLS_A_GROUP = 60  # they take about 5 ms
 
 
 class Turn:
     """One waiting thread's place. `wait()` belongs to that thread."""
 
-    __slots__ = ("_gate", "_tick")
-
-    def __init__(self, tick: AudioTick) -> None:
+    def __init__(self, tick: AudioTick, number: int) -> None:
         self._tick = tick
+        self.number = number
         # Held but for a moment at each tick: the cheapest way to wake one thread that there is
         self._gate = threading.Lock()
         self._gate.acquire()
 
     def wait(self) -> None:
-        """Return at the next tick, or at once if there was one since the last wait."""
+        """Return at the next turn, or at once if there was one since the last wait."""
         self._tick.run()
         self._gate.acquire()  # without a timeout, which would cost as much again
 
@@ -51,7 +54,10 @@ class Turn:
 
 
 class AudioTick:
-    """The ticks of a process, on a common grid of time. `longest_ms`: between two, at the most."""
+    """The ticks of a process, on a common grid of time.
+
+    `longest_ms`: from one turn to the next, at the most.
+    """
 
     def __init__(
         self,
@@ -60,23 +66,29 @@ class AudioTick:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._longest_ms = longest_ms
+        self._most_steps = max(1, min(longest_ms, LONGEST_MS) // TICK_MS)
         self._clock = clock
         self._sleep = sleep
         self._lock = threading.Lock()
         self._turns: dict[Turn, None] = {}
+        self._joined = 0
         self._running = False
 
     @property
-    def seconds(self) -> float:
-        """Between two ticks, by the number of calls."""
-        steps = 1 + max(0, len(self._turns) - 1) // CALLS_A_STEP
-        return min(self._longest_ms, SHORTEST_MS * steps) / 1000
+    def steps(self) -> int:
+        """How many ticks there are from one turn to the next, by the number of calls."""
+        return min(self._most_steps, 1 + max(0, len(self._turns) - 1) // CALLS_A_STEP)
+
+    @property
+    def groups(self) -> int:
+        """How many groups of calls have turns of their own, one after the other."""
+        return min(self.steps, 1 + max(0, len(self._turns) - 1) // CALLS_A_GROUP)
 
     def join(self) -> Turn:
         """A place for one more call. Give it back with `leave()`."""
-        turn = Turn(self)
         with self._lock:
+            self._joined += 1
+            turn = Turn(self, self._joined)
             self._turns[turn] = None
         return turn
 
@@ -95,21 +107,30 @@ class AudioTick:
     def _run(self) -> None:
         try:
             while self._turns:
-                self._sleep(self._until_next())
-                self._come()
+                tick = self._sleep_until_next()
+                steps, groups = self.steps, self.groups
+                self._come(
+                    turn
+                    for turn in self._all()
+                    if turn.number % groups * steps // groups == tick % steps
+                )
         finally:
             with self._lock:
                 self._running = False
-            self._come()  # whoever joined just now, or waits after a fault of ours
+            self._come(self._all())  # whoever joined just now, or waits after a fault of ours
 
-    def _until_next(self) -> float:
-        seconds = self.seconds
-        left = seconds - self._clock() % seconds
+    def _sleep_until_next(self) -> int:
+        """Sleep to the next tick; its number."""
+        ticks = self._clock() * 1000 / TICK_MS
         # A sleep may end a little early: then that was the tick, and not this
-        return left if left > seconds / 4 else left + seconds
+        number = int(ticks + 0.25) + 1
+        self._sleep((number - ticks) * TICK_MS / 1000)
+        return number
 
-    def _come(self) -> None:
+    def _all(self) -> list[Turn]:
         with self._lock:
-            turns = list(self._turns)
+            return list(self._turns)
+
+    def _come(self, turns: Iterable[Turn]) -> None:
         for turn in turns:
             turn.come()

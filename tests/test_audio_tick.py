@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 from queue import SimpleQueue
 
 import pytest
@@ -44,25 +45,24 @@ def waiting(turn: Turn, done: SimpleQueue[Turn]) -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
-@pytest.mark.parametrize(
-    ("calls", "seconds"), [(1, 0.02), (4, 0.02), (5, 0.04), (16, 0.08), (17, 0.1), (500, 0.1)]
-)
-def test_the_tick_follows_the_number_of_calls(calls: int, seconds: float) -> None:
+@pytest.mark.parametrize(("calls", "steps"), [(1, 1), (4, 1), (5, 2), (16, 4), (17, 5), (500, 5)])
+def test_turns_follow_the_number_of_calls(calls: int, steps: int) -> None:
     """A quiet worker's audio is with Google sooner."""
     tick = AudioTick()
     turns = [tick.join() for _ in range(calls)]
-    assert tick.seconds == seconds
+    assert tick.steps == steps
     for turn in turns:
         turn.leave()
         turn.leave()
-    assert tick.seconds == 0.02
+    assert tick.steps == 1
 
 
-def test_the_longest_tick_is_the_batch() -> None:
-    """Smaller messages than it has were asked for."""
-    tick = AudioTick(40)
+@pytest.mark.parametrize(("batch_ms", "steps"), [(20, 1), (40, 2), (100, 5), (1000, 5)])
+def test_a_turn_comes_when_a_message_is_due(batch_ms: int, steps: int) -> None:
+    """No more rarely than messages were asked for, nor than every 100 ms."""
+    tick = AudioTick(batch_ms)
     turns = [tick.join() for _ in range(100)]
-    assert tick.seconds == 0.04
+    assert tick.steps == steps
     assert turns
 
 
@@ -78,6 +78,30 @@ def test_all_that_wait_go_on_at_the_same_tick() -> None:
     for turn in turns:
         turn.leave()
     assert grid.pass_tick() == pytest.approx(0.02)
+
+
+@pytest.mark.parametrize(("calls", "groups"), [(20, 1), (60, 1), (61, 2), (240, 4), (600, 5)])
+def test_many_calls_take_turns_in_groups(calls: int, groups: int) -> None:
+    """Each call has one tick of five; the groups are as large as one another, and not too large."""
+    grid, done = Grid(), SimpleQueue[Turn]()
+    tick = AudioTick(clock=grid.clock, sleep=grid.sleep)
+    waiter, *turns = [tick.join() for _ in range(calls)]
+    assert tick.groups == groups
+    came: list[Turn] = []
+    for turn in turns:
+        turn.come = partial(came.append, turn)  # type: ignore[method-assign]
+    waiting(waiter, done)
+    sizes: list[int] = []
+    grid.asked.get(timeout=PATIENCE)
+    for _ in range(5):
+        grid._go.put(None)
+        grid.asked.get(timeout=PATIENCE)  # the tick has been done
+        sizes.append(len(came) - sum(sizes))
+    assert {id(turn) for turn in came} == {id(turn) for turn in turns}
+    assert sorted(sizes)[5 - groups :] == pytest.approx([calls / groups] * groups, abs=1)
+    assert len(came) == calls - 1
+    tick._turns.clear()
+    grid._go.put(None)
 
 
 def test_a_tick_that_came_meanwhile_counts() -> None:
