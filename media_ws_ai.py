@@ -35,7 +35,7 @@ EARLY_BYTES = EARLY_FRAMES * 160
 # A read brings the frames since the last tick, or many after the network or this process was held
 # up. They are handed on by so many at a time, each time once the stream has made room, while TCP
 # keeps the rest.
-BURST_FRAMES = 8
+BURST_FRAMES = 10
 
 # How long whoever ends a call from outside waits for what its caller had said by then
 HEAR_OUT_SECONDS = 1.0
