@@ -21,6 +21,7 @@ from http2_connection import SILENT_SECONDS
 from wire import connect, google_tls
 
 _VERSIONS: str = DEFAULT_CLIENT_INFO.to_user_agent()  # type: ignore[no-untyped-call]  # google-api-core
+_CLIENT = b"x-goog-api-client"
 _HOST, _PORT = SpeechGrpcTransport.DEFAULT_HOST, 443
 
 
@@ -62,8 +63,11 @@ def google_channel(credentials: Credentials) -> Http2Channel:
 
         with lock:
             plugin(_Method(f"https://{_HOST}{service}", method), tell)
-        token = [(name.encode(), value.encode()) for name, value in told]
-        return [*common, (b":path", path.encode()), *_LAST, *token]
+        token = {name.lower().encode(): value.encode() for name, value in told}
+        if _CLIENT in token:  # the credentials tell their kind there
+            token[_CLIENT] = b"%s %s" % (_VERSIONS.encode(), token[_CLIENT])
+        last = (header for header in _LAST if header[0] not in token)
+        return [*common, (b":path", path.encode()), *last, *token.items()]
 
     return Http2Channel(lambda: connect(_HOST, _PORT, google_tls(), SILENT_SECONDS), headers)
 
@@ -72,7 +76,7 @@ _LAST: Headers = [
     (b"te", b"trailers"),
     (b"content-type", b"application/grpc"),
     (b"user-agent", b"tamlil"),
-    (b"x-goog-api-client", _VERSIONS.encode()),
+    (_CLIENT, _VERSIONS.encode()),
     (b"grpc-accept-encoding", b"identity"),
 ]
 
