@@ -5,15 +5,24 @@ from __future__ import annotations
 import base64
 import json
 import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
+import test_wire
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from google.auth.credentials import AnonymousCredentials, Credentials
 from google.oauth2 import service_account
 
+import speech_http2
 from speech_http2 import emulator_channel, google_channel
+from stream_faults import StreamFault
+
+trusting, certificate = test_wire.trusting, test_wire.certificate  # a fixture of this module
 
 PATH = "/google.cloud.speech.v1.Speech/StreamingRecognize"
 
@@ -102,3 +111,41 @@ def test_any_other_credentials_are_asked_for_each_call_one_at_a_time() -> None:
     headers = dict(channel.headers(PATH))
     url = b"https://speech.googleapis.com/google.cloud.speech.v1.Speech"
     assert headers[b"authorization"] == b"Bearer for " + url
+
+
+def test_a_stream_over_tls_to_grpcs_own_server(
+    certificate: Path, account: Credentials, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The whole way as to Google: TLS, HTTP/2, the token, messages there and back, the end."""
+    asked: list[dict[str, str]] = []
+
+    def echo(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+        asked.append({str(key): str(value) for key, value in context.invocation_metadata()})
+        yield from requests
+        context.set_details("ünïcode")
+        context.set_code(grpc.StatusCode.OUT_OF_RANGE)
+
+    pem = certificate.read_bytes()
+    server = grpc.server(ThreadPoolExecutor(2))
+    server.add_generic_rpc_handlers(
+        (
+            grpc.method_handlers_generic_handler(
+                PATH.split("/")[1],
+                {PATH.split("/")[2]: grpc.stream_stream_rpc_method_handler(echo, bytes, bytes)},
+            ),
+        )
+    )
+    port = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([(pem, pem)]))
+    server.start()
+    monkeypatch.setattr(speech_http2, "_HOST", "127.0.0.1")
+    monkeypatch.setattr(speech_http2, "_PORT", port)
+    monkeypatch.setattr(speech_http2, "google_tls", lambda: trusting(certificate))
+    channel = google_channel(account)
+    call = channel.stream_stream(PATH, bytes, bytes)(iter([b"one", bytes(100_000), b"three"]))
+    assert [next(call) for _ in range(3)] == [b"one", bytes(100_000), b"three"]
+    with pytest.raises(grpc.RpcError) as caught:
+        next(call)
+    assert StreamFault.of(caught.value) == StreamFault(grpc.StatusCode.OUT_OF_RANGE, "ünïcode")
+    assert asked[0]["authorization"].startswith("Bearer ")
+    channel.close()
+    server.stop(None).wait(10)
