@@ -124,6 +124,10 @@ class Http2Client:
 
     # What is sent
 
+    @property
+    def has_to_send(self) -> bool:
+        return bool(self._out)
+
     def data_to_send(self) -> bytes:
         """All that is to be sent by now."""
         out, self._out = self._out, []

@@ -252,7 +252,8 @@ class Http2Connection:
                     self._take(event, told)
                 used_up = self._is_used_up
                 self._notify()
-                self._wake_sender()  # it may have to answer
+                if self._http2.has_to_send:  # an answer
+                    self._wake_sender()
             for tell in told:
                 tell()
             if used_up:

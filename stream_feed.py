@@ -22,6 +22,7 @@ from operator import itemgetter
 from audio_ring import BYTES_PER_MS, BYTES_PER_SECOND, AudioRing, Chunk
 from loudness import is_loud
 
+# While `wake()` sends what comes, how often gRPC's thread looks for itself
 _IDLE_SECONDS = 5.0
 REPLAY_SPEED = 4  # times real time: Google refuses bursts
 REPLAY_MESSAGE_MS = 100
