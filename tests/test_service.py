@@ -41,15 +41,18 @@ def finals_by_call(service: RunningService) -> dict[tuple[str, str], list[str]]:
     return finals
 
 
+@pytest.mark.parametrize("carrier", ["h2", "grpc"])
 def test_twenty_calls_at_once_bring_every_frame_once_and_in_order(
-    google: SpeechServerThread,
+    google: SpeechServerThread, carrier: str
 ) -> None:
     """20 calls for 10 s in real time: each frame arrives once, in order, in its own call."""
     calls = [
         PlannedCall(frames_of(n, 500), tenant=f"T{n % 4}", call_sid=f"CA{n:032x}")
         for n in range(20)
     ]
-    with RunningService(SPEECH_EMULATOR_HOST=google.address, WEB_CONCURRENCY=2) as service:
+    with RunningService(
+        SPEECH_EMULATOR_HOST=google.address, WEB_CONCURRENCY=2, STT_TRANSPORT=carrier
+    ) as service:
         reports = play(service.url, calls, ramp=1.0)
         service.wait_for(lambda lines: sum("session closed" in x for x in lines) == 20)
         assert [report.error for report in reports] == [None] * 20
