@@ -24,6 +24,9 @@ from loudness import is_loud
 
 # While `wake()` sends what comes, how often gRPC's thread looks for itself
 _IDLE_SECONDS = 5.0
+# How much sooner than its pace allows a live message may go: one that had missed its moment does
+# not wake gRPC's thread for the next one
+_AHEAD_SECONDS = 0.06
 REPLAY_SPEED = 4  # times real time: Google refuses bursts
 REPLAY_MESSAGE_MS = 100
 MESSAGE_MS = 1000  # at the most: 8,000 bytes, where Google's documents disagree from 15,360 on
@@ -124,7 +127,7 @@ class StreamFeed:
         with self._lock:
             if not self._idle or self.behind or self._finishing or self._stop.is_set():
                 return False
-            if self._clock() < self._next_message:
+            if self._clock() + _AHEAD_SECONDS < self._next_message:
                 return False
             chunk = self._ring.newest
             if chunk is None or chunk.start != self.position:  # others come before it
@@ -190,7 +193,8 @@ class StreamFeed:
 
     def _note(self, chunk: Chunk, size: int) -> bytes:
         audio = self._take(chunk, size)
-        self._next_message = self._clock() + len(audio) / BYTES_PER_SECOND / REPLAY_SPEED
+        begin = max(self._clock(), self._next_message)
+        self._next_message = begin + len(audio) / BYTES_PER_SECOND / REPLAY_SPEED
         if is_loud(audio):
             self.unanswered_loud_bytes += len(audio)
             self.quiet_bytes = 0
