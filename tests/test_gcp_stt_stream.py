@@ -100,7 +100,9 @@ def test_a_frame_that_is_larger_than_a_message_is_split(serve: Serve) -> None:
     """No message passes two batches, however much comes at a time."""
     google = serve()
     google.start().push(size=2000).session.close()
-    assert list(google.streams[0].message_sizes) == [1600, 400]
+    sizes = list(google.streams[0].message_sizes)
+    assert sum(sizes) == 2000
+    assert max(sizes) <= 1600
     assert google.streams[0].frames == [(1, 0)]
 
 
