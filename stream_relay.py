@@ -156,12 +156,15 @@ class StreamRelay:
         try:
             self._open()
             while not self._finished():
+                due_at = self._due_at()
                 try:
-                    event = self._events.get(timeout=max(0.0, self._due_at() - self._clock()))
+                    event = self._events.get(timeout=max(0.0, due_at - self._clock()))
                 except Empty:
                     event = None
                 self._take(event)
-                self._look(self._clock())
+                now = self._clock()
+                if now >= due_at or not _is_response(event):  # those are most of what happens
+                    self._look(now)
         finally:
             self._recovery.leave(self)
             self._fallback.stop()
@@ -538,6 +541,10 @@ class StreamRelay:
             self._become_deaf(fault)
         else:
             self._give_to_fallback(self._ring.end)
+
+
+def _is_response(event: Any) -> bool:
+    return isinstance(event, StreamEvent) and event.what is What.RESPONSE
 
 
 def _nothing() -> None:

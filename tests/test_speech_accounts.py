@@ -37,8 +37,10 @@ def key() -> str:
 class Noted(SpeechConnections):
     """Knows what it was made with, and connects to nothing."""
 
-    def __init__(self, credentials: Credentials | None, *, emulator_host: str, host: str) -> None:
-        super().__init__(credentials, emulator_host=emulator_host, host=host)
+    def __init__(
+        self, credentials: Credentials | None, *, emulator_host: str, host: str, transport: str
+    ) -> None:
+        super().__init__(credentials, emulator_host=emulator_host, host=host, transport=transport)
         self.made_with = credentials, emulator_host, host
 
 
