@@ -47,6 +47,7 @@ def test_every_length_is_read(size: int) -> None:
         text(bytes(65_536)),  # 64 bits of length
         text(bytes(200)),  # more than may come
     ],
+    ids=range(7),  # not the frames: their masks are chance
 )
 def test_what_is_no_whole_text_is_left_to_the_parser(frame: bytes) -> None:
     """All before it is taken; it is neither text nor control, so from it on all is the parser's."""
