@@ -28,6 +28,7 @@ _REFUSALS: dict[int, str] = {
     406: "None of the types in Accept is to be had.",
     409: "A live call is in the way.",
     413: "The body is longer than 64 KB.",
+    415: "The body is not said to be JSON (Content-Type: application/json).",
     422: "What was asked for cannot be; `errors` says where.",
     429: "Too many requests, or too many wrong keys.",
     503: "The database is away, or too many ask at once.",

@@ -58,7 +58,7 @@ def make_blueprint(
     @blueprint.before_app_request  # not a route: no route matches every path that may be asked
     def door() -> Response | None:
         nonlocal waiting
-        if not request.path.startswith(PREFIX):
+        if not f"{request.path}/".startswith(PREFIX):
             return None
         if waiting >= most_waiting:
             return _problem(503, "too many are asking, try again")

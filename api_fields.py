@@ -34,6 +34,10 @@ class StrictSchema(Schema):
 class Moment(fields.AwareDateTime):
     """A moment with its time zone (RFC 3339); given back in UTC, to the millisecond."""
 
+    default_error_messages = {  # noqa: RUF012  # as marshmallow has it
+        "invalid_awareness": "Has no time zone: write 2026-11-27T10:00:00Z or …+02:00."
+    }
+
     def _serialize(self, value: datetime | None, *_rest: Any, **_more: Any) -> str | None:
         if value is None:
             return None
@@ -106,7 +110,9 @@ class PageSchema(StrictSchema):
 def number_field(**more: Any) -> fields.String:
     """A phone number."""
     return fields.String(
-        validate=validate.Regexp(NUMBER),
+        validate=validate.Regexp(
+            NUMBER, error="Is no number such as +972541234567; in a URL its + is written %2B."
+        ),
         metadata={"description": "a phone number, as +972541234567 (in a URL %2B972541234567)"},
         **more,
     )

@@ -8,10 +8,11 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from flask import Response, stream_with_context
+from flask import Response, request, stream_with_context
 from flask_smorest import abort
 from marshmallow import fields, validate
 from sqlalchemy import literal, tuple_
+from werkzeug.exceptions import UnsupportedMediaType
 
 from api_access import tenant_id
 from api_blueprint import blueprint
@@ -141,11 +142,13 @@ def show_lead(number: str) -> Lead:
     return load_lead(tenant_id(), _checked(number))
 
 
-@blueprint.address("PATCH", "/leads/<number>", 400, 404, 413, parameters=[_NUMBER])
+@blueprint.address("PATCH", "/leads/<number>", 400, 404, 413, 415, parameters=[_NUMBER])
 @blueprint.arguments(LeadChangeSchema)
 @blueprint.response(200, LeadSchema)
 def change_lead(change: dict[str, str], number: str) -> Lead:
     """Change a lead's name or notes"""
+    if not request.is_json:  # webargs would find nothing to change, and say that all is well
+        raise UnsupportedMediaType("send Content-Type: application/json")
     writes()
     lead = load_lead(tenant_id(), _checked(number))
     for name, value in change.items():

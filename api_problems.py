@@ -11,6 +11,7 @@ from marshmallow import Schema, fields
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import NotFound as WerkzeugNotFound
 
 from call_log import logger, one_line
 from errors import NotFound
@@ -61,7 +62,7 @@ def attach(app: Flask, prefix: str) -> None:
     """Have the errors at addresses below `prefix` answered so."""
 
     def refused(fault: HTTPException) -> Response | HTTPException:
-        if not request.path.startswith(prefix):
+        if not f"{request.path}/".startswith(prefix):
             return fault
         return _of_http(fault)
 
@@ -106,6 +107,8 @@ def _of_http(fault: HTTPException) -> Response:
     found = getattr(fault, "data", None) or {}  # webargs leaves there what it found
     errors = found.get("messages")
     detail = "" if fault.code == 500 else fault.description or ""
+    if isinstance(fault, WerkzeugNotFound) and request.url_rule is None:
+        detail = "there is no such address; /api/openapi.json has them all"
     if errors is not None:
         detail = "see errors"
     kept = {name: ready.headers[name] for name in ("Allow", "Retry-After") if name in ready.headers}

@@ -207,4 +207,6 @@ def attach(app: Flask, url: URL) -> Engines:
 def database_away(fault: DBAPIError) -> DatabaseAway:
     """What a fault of the database is to its user: one line, without the statement."""
     told = " ".join(str(fault.orig).split())[:200]
+    if "unable to open database file" in told:
+        told += " (does its folder exist, and may this user write there?)"
     return DatabaseAway(f"DATABASE_URL: the database cannot be used: {told}")

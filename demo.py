@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import os
 import sys
+import tempfile
 import threading
 from collections.abc import Sequence
 
@@ -93,7 +94,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             " from this machine (ALLOW_UNSIGNED=1) …",
             flush=True,
         )
-        with LocalStack(0, transcripts.take, environ) as stack:
+        with (
+            tempfile.TemporaryDirectory(prefix="tamlil-demo-") as records,
+            LocalStack(
+                0, transcripts.take, environ | {"DATABASE_URL": f"sqlite:///{records}/tamlil.db"}
+            ) as stack,
+        ):
             reports = asyncio.run(play_calls(stack.url, calls))
             lines = [transcripts.of(report.call_sid) for report in reports]
     except KeyboardInterrupt:

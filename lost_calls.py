@@ -9,15 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, delete, select
 from sqlalchemy.orm import Session, aliased
 
 from call_records import Outcome
 from database import insert_into
-from models import Call, CallStream, EndedCall, Worker
+from models import Call, CallStream, EndedCall, Tenant, Worker
 from outbox import Outbox
 from record_store import end_call, other_open_stream
+from usage import UsageNotes
 
 # Long enough for every worker to have looked, also one that was cut off for a while
 _ENDED_CALLS_KEPT = timedelta(hours=1)
@@ -39,56 +41,81 @@ def note_end(session: Session, worker_id: str) -> None:
 
 
 def close_lost(session: Session, dead_since: datetime, at: datetime) -> int:
-    """End the calls whose worker was not seen since then; how many there were."""
+    """Give up the streams whose worker was not seen since then, and end their calls as lost.
+
+    Returns how many calls it ended.
+    """
     alive = select(Worker.id).where(Worker.seen_at >= dead_since)
-    ended = _close(session, CallStream.worker_id.not_in(alive), at)
+    given_up = _give_up(session, CallStream.worker_id.not_in(alive), at, at)
     session.execute(delete(Worker).where(Worker.seen_at < dead_since))
-    return ended
+    return close_broken(session, at).lost if given_up else 0
 
 
-def close_lost_of(session: Session, worker_id: str, at: datetime) -> int:
-    """End the calls of this worker, which is known to be dead; how many there were."""
-    return _close(session, CallStream.worker_id == worker_id, at)
+def give_up_streams_of(
+    session: Session, worker_id: str, at: datetime, resume_seconds: float
+) -> int:
+    """Give up the streams of this worker, which has just died; how many there were.
+
+    Their callers may still be on the line, and come back with another stream: the calls end only
+    if none comes.
+    """
+    resume_by = at + timedelta(seconds=resume_seconds)
+    return _give_up(session, CallStream.worker_id == worker_id, at, resume_by)
 
 
-def _close(session: Session, dead: ColumnElement[bool], at: datetime) -> int:
+def _give_up(session: Session, dead: ColumnElement[bool], at: datetime, resume_by: datetime) -> int:
     lost = session.scalars(
         select(CallStream)
         .where(CallStream.ended_at.is_(None), dead)
         .order_by(CallStream.call_id)
         .with_for_update(skip_locked=True)
     ).all()
-    events = Outbox(session)
-    ended = 0
+    usage = UsageNotes()
     for stream in lost:
         call = session.get_one(Call, stream.call_id, with_for_update=True)
-        stream.ended_at, stream.lost = at, True
+        seen_at = session.scalar(select(Worker.seen_at).where(Worker.id == stream.worker_id))
+        seconds = max(0.0, ((seen_at or at) - stream.started_at).total_seconds())
+        stream.ended_at, stream.lost, stream.guessed_seconds = at, True, seconds
+        call.seconds += seconds
+        call.google_seconds += seconds
+        tenant = session.get_one(Tenant, call.tenant_id)
+        usage.add(tenant, call, seconds=seconds, google_seconds=seconds)
         session.flush()
         if call.ended_at is None and not other_open_stream(session, call):
-            call.reason = "its worker died"
-            end_call(session, events, call, at, Outcome.LOST)
-            ended += 1
-    events.flush()
-    return ended
+            call.reason, call.resume_by = "its worker died", resume_by
+    usage.write(session)
+    session.flush()
+    return len(lost)
 
 
-def close_broken(session: Session, at: datetime) -> int:
-    """End the calls whose stream broke and was not followed by another one in time."""
+class Closed(NamedTuple):
+    """How many calls were closed, and how many of them because their worker had died."""
+
+    calls: int
+    lost: int
+
+
+def close_broken(session: Session, at: datetime) -> Closed:
+    """End the calls whose stream broke, or was lost, and was not followed by another in time."""
     broken = session.scalars(
-        select(Call).where(Call.resume_by < at).with_for_update(skip_locked=True)
+        select(Call).where(Call.resume_by <= at).with_for_update(skip_locked=True)
     ).all()
     events = Outbox(session)
+    lost = 0
     for call in broken:
-        ended_at = session.scalar(
-            select(CallStream.ended_at)
+        last = session.scalar(
+            select(CallStream)
             .where(CallStream.call_id == call.id, CallStream.ended_at.is_not(None))
             .order_by(CallStream.ended_at.desc())
             .limit(1)
         )
-        end_call(session, events, call, ended_at or at, Outcome.BROKEN)
+        is_lost = last is not None and last.lost
+        lost += is_lost
+        ended_at = last.ended_at if last is not None else None
+        end_call(session, events, call, ended_at or at, Outcome.LOST if is_lost else Outcome.BROKEN)
     events.flush()
     session.execute(delete(EndedCall).where(EndedCall.at < at - _ENDED_CALLS_KEPT))
-    return len(broken)
+    return Closed(len(broken), lost)
 
 
 def told_over(session: Session, since: datetime) -> list[str]:

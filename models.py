@@ -135,7 +135,10 @@ class Call(Model):
 
 
 class CallStream(Model):
-    """One media stream of a call. `lost`: its worker died, and ended it no more."""
+    """One media stream of a call. `lost`: its worker died, and ended it no more.
+
+    `guessed_seconds`: what was counted for a lost one, by the clock on the wall.
+    """
 
     __tablename__ = "call_streams"
 
@@ -146,6 +149,7 @@ class CallStream(Model):
     started_at: Mapped[datetime] = mapped_column(Moment)
     ended_at: Mapped[datetime | None] = mapped_column(Moment)
     lost: Mapped[bool] = mapped_column(default=False)
+    guessed_seconds: Mapped[float] = mapped_column(default=0.0)
 
     __table_args__ = (
         Index("ix_call_streams_call", "call_id"),

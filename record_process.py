@@ -5,8 +5,8 @@ database's library computes would hold them up, however well it waits. So the wo
 what calls leave (`record_link.py`), and this process writes it, looks after the records and tells
 the worker what it must know. It has plain threads, and may wait wherever it likes.
 
-Started by `record_link.py`; ends when its worker does, also when that is killed: then it ends the
-worker's calls as lost, at once.
+Started by `record_link.py`; ends when its worker does, also when that is killed: then it gives
+the worker's streams up as lost, at once.
 """
 
 from __future__ import annotations
@@ -47,7 +47,12 @@ class RecordProcess:
         self._to_worker = to_worker
         self._sending = threading.Lock()
         self._engines = Engines(database_url(settings.database_url))
-        self._store = RecordStore(self._engines, worker_id, adds_tenants=settings.allow_unsigned)
+        self._store = RecordStore(
+            self._engines,
+            worker_id,
+            adds_tenants=settings.allow_unsigned,
+            resume_seconds=settings.worker_lease_seconds,
+        )
         self._watch = RecordWatch(
             self._engines,
             worker_id,
@@ -93,16 +98,18 @@ class RecordProcess:
             record_messages.send(self._to_worker, message)
 
     def _end_lost_calls(self) -> None:
-        """The worker was killed: nobody else knows it as soon."""
+        """The worker was killed: nobody else knows it as soon. Its callers may still come back."""
         at = now()
         try:
             with self._engines.writing() as session:
+                lost = lost_calls.give_up_streams_of(
+                    session, self._worker_id, at, self._settings.worker_lease_seconds
+                )
                 lost_calls.note_end(session, self._worker_id)
-                lost = lost_calls.close_lost_of(session, self._worker_id, at)
         except SQLAlchemyError:
             return  # another worker does it, when this one's note is old
         if lost:
-            logger.warning("[DB] %d calls of a dead worker closed as lost", lost)
+            logger.warning("[DB] a worker died: streams of calls given up: %d", lost)
 
 
 def told(fault: Exception) -> str:

@@ -46,13 +46,22 @@ class _Place:
 class RecordStore:
     """Writes for the worker `worker_id`.
 
-    `adds_tenants`: unknown businesses are made, for a laptop where everybody is believed.
+    `adds_tenants`: unknown businesses are made, for a laptop where everybody is believed. A call
+    whose stream broke may come back within `resume_seconds`.
     """
 
-    def __init__(self, engines: Engines, worker_id: str, *, adds_tenants: bool = False) -> None:
+    def __init__(
+        self,
+        engines: Engines,
+        worker_id: str,
+        *,
+        adds_tenants: bool = False,
+        resume_seconds: float = RESUME_SECONDS,
+    ) -> None:
         self._engines = engines
         self._worker_id = worker_id
         self._adds_tenants = adds_tenants
+        self._resume_seconds = resume_seconds
         self._places: dict[str, _Place] = {}
 
     def write(self, batch: Sequence[Record]) -> list[Refused]:
@@ -61,7 +70,13 @@ class RecordStore:
         Raises SQLAlchemy's errors.
         """
         with self._engines.writing() as session:
-            batch_writer = _Batch(session, self._worker_id, self._adds_tenants, dict(self._places))
+            batch_writer = _Batch(
+                session,
+                self._worker_id,
+                self._adds_tenants,
+                self._resume_seconds,
+                dict(self._places),
+            )
             refused = batch_writer.write(batch)
         # only what is committed is remembered
         self._places = batch_writer.places
@@ -74,11 +89,17 @@ class _Batch:
     """One transaction."""
 
     def __init__(
-        self, session: Session, worker_id: str, adds_tenants: bool, places: dict[str, _Place]
+        self,
+        session: Session,
+        worker_id: str,
+        adds_tenants: bool,
+        resume_seconds: float,
+        places: dict[str, _Place],
     ) -> None:
         self._session = session
         self._worker_id = worker_id
         self._adds_tenants = adds_tenants
+        self._resume_seconds = resume_seconds
         self.places = places
         self._said: list[tuple[Said, _Place]] = []
         self._outbox = outbox.Outbox(session)
@@ -202,20 +223,23 @@ class _Batch:
         if stream.ended_at is not None and not stream.lost:
             return  # written by an earlier try
         call = session.get_one(Call, stream.call_id, with_for_update=True)
-        stream.ended_at, stream.lost = record.at, False
+        guessed = stream.guessed_seconds  # it was given up as lost, but its worker lives
+        stream.ended_at, stream.lost, stream.guessed_seconds = record.at, False, 0.0
         _count(call, record)
+        call.seconds -= guessed
+        call.google_seconds -= guessed
         self._usage.add(
             session.get_one(Tenant, call.tenant_id),
             call,
-            seconds=record.counts.seconds,
-            google_seconds=record.counts.google_seconds,
+            seconds=record.counts.seconds - guessed,
+            google_seconds=record.counts.google_seconds - guessed,
         )
         session.flush()
         if other_open_stream(session, call):
             return  # it was replaced: the call goes on
         call.close_code, call.reason = record.code, record.reason
         if record.outcome is None:
-            call.resume_by = record.at + timedelta(seconds=RESUME_SECONDS)
+            call.resume_by = record.at + timedelta(seconds=self._resume_seconds)
         else:
             end_call(session, self._outbox, call, record.at, record.outcome)
         self._outbox.flush()

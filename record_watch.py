@@ -155,9 +155,9 @@ class RecordWatch:
         at = self._now()
         with self._engines.writing() as session:
             lost = lost_calls.close_lost(session, at - timedelta(seconds=self._lease_seconds), at)
-            lost_calls.close_broken(session, at)
+            lost += lost_calls.close_broken(session, at).lost
         if lost:
-            logger.warning("[DB] %d calls of a dead worker closed as lost", lost)
+            logger.warning("[DB] calls of a dead worker closed as lost: %d", lost)
 
     def _purge(self) -> None:
         """A part of the day's purge, if it falls to this worker; its notes are not to be late."""

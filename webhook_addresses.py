@@ -57,7 +57,10 @@ def parse(url: str, *, allow_private: bool) -> Receiver:
     if parts.scheme not in _PORTS or not parts.hostname:
         raise BadWebhook("write the URL in full: https://HOST/PATH")
     if parts.scheme == "http" and not allow_private:
-        raise BadWebhook("the URL must begin with https://")
+        raise BadWebhook(
+            "the URL must begin with https:// (http:// is for a laptop, with"
+            " WEBHOOK_ALLOW_PRIVATE=1 for this command and for the service)"
+        )
     if "@" in parts.netloc:
         raise BadWebhook("the URL must not have a user or a password in it")
     if parts.fragment:

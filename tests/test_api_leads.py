@@ -70,6 +70,7 @@ def test_a_lead_is_changed(office: Office) -> None:
         (422, {"json": ["name"]}),
         (400, {"data": b"{", "content_type": "application/json"}),
         (413, {"json": {"notes": "x" * 70_000}}),
+        (415, {"data": b'{"name": "Dana"}'}),
     ],
 )
 def test_what_cannot_be_changed(office: Office, status: int, more: dict[str, Any]) -> None:

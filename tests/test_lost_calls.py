@@ -10,7 +10,7 @@ from record_parts import AT, ended, engines_at, one, rows, said, seconds, starte
 import lost_calls
 from call_records import CallOver, StreamCounts
 from database import Engines
-from models import Call, CallStream, EndedCall, Event, Worker
+from models import Call, CallStream, EndedCall, Event, Usage, Worker
 from record_store import RESUME_SECONDS, RecordStore
 
 LATER = AT + seconds(100)
@@ -77,13 +77,62 @@ def test_a_worker_that_was_only_cut_off_ends_its_call_itself(engines: Engines) -
     assert (call.outcome, call.frames, call.ended_at) == ("completed", 10_000, AT + seconds(200))
 
 
+def give_up(engines: Engines, worker: str, at: float, resume: float = 30) -> int:
+    with engines.writing() as session:
+        return lost_calls.give_up_streams_of(session, worker, AT + seconds(at), resume)
+
+
+def close_broken(engines: Engines, at: float) -> tuple[int, int]:
+    with engines.writing() as session:
+        return lost_calls.close_broken(session, AT + seconds(at))
+
+
+def test_a_call_whose_worker_died_may_come_back(engines: Engines) -> None:
+    """Its caller is still on the line: it is one call, and ends once."""
+    stream, again = started(), started(at=AT + seconds(22))
+    RecordStore(engines, "dead").write([stream, said(stream, "before")])
+    assert give_up(engines, "dead", 20) == 1
+    assert give_up(engines, "dead", 21) == 0
+    RecordStore(engines, "live").write([again])
+    assert close_broken(engines, 60) == (0, 0)
+    RecordStore(engines, "live").write([ended(again, 10)])
+    call = one(engines, Call)
+    assert (call.outcome, call.streams, call.seconds) == ("completed", 2, 80.0)
+    assert [event.type for event in rows(engines, Event)].count("call.ended") == 1
+
+
+def test_a_call_whose_worker_died_is_lost_if_it_does_not_come_back(engines: Engines) -> None:
+    """It ended when its worker did, and its length counts: that audio was sent to Google."""
+    RecordStore(engines, "dead").write([started()])
+    give_up(engines, "dead", 20)
+    assert close_broken(engines, 49) == (0, 0)
+    assert close_broken(engines, 51) == (1, 1)
+    call = one(engines, Call)
+    assert (call.outcome, call.ended_at, call.seconds) == ("lost", AT + seconds(20), 20.0)
+    with engines.reading() as session:
+        [usage] = session.query(Usage).all()
+        assert (usage.calls, usage.seconds, usage.google_seconds) == (1, 20.0, 20.0)
+
+
+def test_what_was_guessed_of_a_lost_stream_gives_way_to_the_truth(engines: Engines) -> None:
+    """Its worker was only cut off from the database, and has counted."""
+    stream = started()
+    RecordStore(engines, "w1").write([stream])
+    give_up(engines, "w1", 20)
+    RecordStore(engines, "w1").write([ended(stream, 60)])
+    assert one(engines, Call).seconds == 60.0
+    with engines.reading() as session:
+        [usage] = session.query(Usage).all()
+        assert (usage.seconds, usage.google_seconds) == (60.0, 61.0)
+
+
 def test_a_broken_call_ends_when_no_new_stream_comes(engines: Engines) -> None:
     """After its time, at the moment at which its stream broke."""
     stream = started()
     RecordStore(engines, "w1").write([stream, ended(stream, 5, code=1006, reason="broke")])
     for at, count in ((5 + RESUME_SECONDS - 1, 0), (5 + RESUME_SECONDS + 1, 1), (999, 0)):
         with engines.writing() as session:
-            assert lost_calls.close_broken(session, AT + seconds(at)) == count
+            assert lost_calls.close_broken(session, AT + seconds(at)) == (count, 0)
     call = one(engines, Call)
     assert (call.outcome, call.reason, call.ended_at) == ("broken", "broke", AT + seconds(5))
 

@@ -16,7 +16,7 @@ from businesses import Business
 from call_records import CallOver
 from database import Engines, now
 from errors import RecordFault, StoreAway
-from models import Call, Utterance, Worker
+from models import Call, CallStream, Utterance, Worker
 from native_threads import NativeThreads
 from record_link import RecordLink
 from record_store import RecordStore
@@ -175,14 +175,16 @@ def test_an_end_in_order_leaves_nothing_behind(linked: Linked) -> None:
     assert one(linked.engines, Call).ended_at is None  # its end is the call's own matter
 
 
-def test_a_worker_that_is_gone_leaves_its_calls_as_lost(linked: Linked) -> None:
-    """At once, without waiting for anybody's lease: the process hears the pipe's end."""
+def test_the_streams_of_a_worker_that_is_gone_are_given_up(linked: Linked) -> None:
+    """At once: the process hears the pipe's end. The caller has the lease's time to come back."""
     stream = started()
     linked.link.write([stream, said(stream, "x")])
     os.close(linked.link._to_process)
     linked.link._to_process = os.open(os.devnull, os.O_WRONLY)  # the link closes it once more
     deadline = time.monotonic() + PATIENCE
-    while one(linked.engines, Call).ended_at is None:
+    while not rows(linked.engines, CallStream)[0].lost:
         assert time.monotonic() < deadline
         time.sleep(0.05)  # a database tells nobody
-    assert one(linked.engines, Call).outcome == "lost"
+    call = one(linked.engines, Call)
+    assert (call.ended_at, call.reason) == (None, "its worker died")
+    assert call.resume_by is not None

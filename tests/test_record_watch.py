@@ -110,7 +110,7 @@ def test_a_dead_workers_calls_are_closed_by_the_next_that_looks(
     assert rows(engines, Call)[0].ended_at is None
     me.turn(10)
     assert rows(engines, Call)[0].outcome == "lost"
-    assert "1 calls of a dead worker closed as lost" in log.text
+    assert "calls of a dead worker closed as lost: 1" in log.text
     assert [worker.id for worker in rows(engines, Worker)] == ["me"]
 
 
