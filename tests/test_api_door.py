@@ -86,7 +86,7 @@ def test_other_addresses_are_the_workers(behind: Behind) -> None:
     client = client_at(behind.path)
     assert client.get("/api/calls/%0A%C3%B9").get_json()["path"] == "/api/calls/\nù"
     assert client.get("/apiary").status_code == 404
-        assert client.get("/api").status_code == 202
+    assert client.get("/api").status_code == 202
 
 
 def test_the_address_is_the_workers_to_say(behind: Behind) -> None:
