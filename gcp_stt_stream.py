@@ -26,6 +26,7 @@ from google_stream import GoogleStream
 from queue_depth import SAMPLE_SECONDS, QueueDepth
 from recognition import DEFAULT_MODEL, Recognition
 from relay_limits import RelayLimits
+from session_sample import SessionSample
 from shared_speech import SharedSpeech
 from speech_connections import SpeechConnections
 from stream_faults import StreamFault, is_about_model
@@ -277,9 +278,9 @@ class StreamingSTTSession:
         with self._close_lock:
             if self._closed:
                 return
-            self._closed = True
             left = self._ring.lose(0, self._ring.end)
             self.lost = self._unheard + self._relay.lost_frames + left
+            self._closed = True
             self._waiting.discard(self._ring)
         if self.lost:
             self._log.lost(self.lost)
@@ -295,6 +296,29 @@ class StreamingSTTSession:
             self._relay.rotations,
             self._ring.clock / BYTES_PER_SECOND,
             sent / BYTES_PER_SECOND,
+        )
+
+    @property
+    def ended(self) -> bool:
+        """Whether the session is closed, and its counts are final."""
+        return self._closed
+
+    def sample(self) -> SessionSample:
+        """How it stands at this moment. Any thread; never waits."""
+        relay = self._relay
+        feed = relay.feed
+        counts = self.counts()
+        return SessionSample(
+            frames=self.frames,
+            dropped=self.dropped,
+            lost=max(self.lost, self._unheard + relay.lost_frames),
+            gaps=self.gaps,
+            filled_bytes=self.filled_bytes,
+            sent_bytes=round(counts.google_seconds * BYTES_PER_SECOND),
+            rotations=counts.rotations,
+            streams=relay.streams,
+            waiting=self._waiting_live(),
+            delay_seconds=None if feed is None or feed.behind else feed.delay_seconds,
         )
 
     # The streaming thread

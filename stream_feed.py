@@ -59,6 +59,7 @@ class StreamFeed:
         self.position = 0  # the position after what was taken
         self.sent_bytes = 0
         self.lost_frames = 0  # evicted before they could be sent
+        self.delay_seconds: float | None = None  # of the last message, since its last frame came
         self.frames_taken = 0  # in the ring's count
         self.behind = True  # there is more than live audio to be taken
         self.unanswered_loud_bytes = 0  # loud audio since `answered()`
@@ -169,5 +170,6 @@ class StreamFeed:
             self.frames_taken = chunk.frames_end
             if self.position == self._ring.end:
                 self.behind = False
+        self.delay_seconds = self._clock() - chunk.arrived
         self._on_taken()
         return audio

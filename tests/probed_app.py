@@ -22,10 +22,10 @@ TICK_SECONDS = 0.005
 app = create_app()
 _late: list[float] = []
 
-_records = app.extensions["tamlil"].records
-_records.start()
+_service = app.extensions["tamlil"]
+_service.start()
 if os.environ.get("PROBE_WITHOUT_RECORDS") == "1":
-    _records.writer.put = lambda record: True
+    _service.records.writer.put = lambda record: True
 
 
 def _tick() -> None:
