@@ -53,7 +53,9 @@ clean:
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-local.txt
 	@touch $@
 
+# promtool is what the tests of ops/ need; without it they are skipped (in CI they fail).
 .venv/.dev: requirements.txt requirements-local.txt requirements-dev.txt | .venv/bin/python
 	@echo 'installing into .venv (once) …'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	-@sh ops/get_promtool.sh $(BIN)
 	@touch $@
