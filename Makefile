@@ -4,7 +4,7 @@ PYTHON ?= python3
 SAMPLE ?= samples/clinic-appointment.wav
 BIN := .venv/bin
 
-.PHONY: demo test soak lint serve bench bench-database bench-records clean
+.PHONY: demo test soak lint serve bench bench-database bench-metrics bench-records clean
 
 demo: .venv/.local
 	$(BIN)/python demo.py $(SAMPLE)
@@ -35,6 +35,10 @@ bench-records: .venv/.dev
 
 bench: .venv/.dev
 	PYTHONPATH=.:tests $(BIN)/python bench/cpu_per_call.py
+
+# What the metrics cost a worker with 60 calls.
+bench-metrics: .venv/.dev
+	PYTHONPATH=.:tests $(BIN)/python bench/metrics_cost.py
 
 # How late a worker's loop is with a database that is well, slow, under load or gone.
 bench-database: .venv/.dev

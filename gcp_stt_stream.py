@@ -288,14 +288,13 @@ class StreamingSTTSession:
 
     def counts(self) -> StreamCounts:
         """What was counted in this session; true once it is closed."""
-        sent = sum(feed.sent_bytes for feed in self._feeds) + self._fallback.sent_bytes
         return StreamCounts(
             self.frames,
             self.dropped,
             self.lost * FRAME_SECONDS,
             self._relay.rotations,
             self._ring.clock / BYTES_PER_SECOND,
-            sent / BYTES_PER_SECOND,
+            self._sent_bytes / BYTES_PER_SECOND,
         )
 
     @property
@@ -307,19 +306,24 @@ class StreamingSTTSession:
         """How it stands at this moment. Any thread; never waits."""
         relay = self._relay
         feed = relay.feed
-        counts = self.counts()
+        live = feed if feed is not None and not feed.behind else None
         return SessionSample(
-            frames=self.frames,
-            dropped=self.dropped,
-            lost=max(self.lost, self._unheard + relay.lost_frames),
-            gaps=self.gaps,
-            filled_bytes=self.filled_bytes,
-            sent_bytes=round(counts.google_seconds * BYTES_PER_SECOND),
-            rotations=counts.rotations,
-            streams=relay.streams,
-            waiting=self._waiting_live(),
-            delay_seconds=None if feed is None or feed.behind else feed.delay_seconds,
+            self.frames,
+            self.dropped,
+            max(self.lost, self._unheard + relay.lost_frames),
+            self.gaps,
+            self.filled_bytes,
+            self._sent_bytes,
+            relay.rotations,
+            relay.streams,
+            0 if live is None else live.waiting,
+            None if live is None else live.delay_seconds,
         )
+
+    @property
+    def _sent_bytes(self) -> int:
+        """How much audio Google got, replays and plain calls included."""
+        return sum([feed.sent_bytes for feed in self._feeds]) + self._fallback.sent_bytes
 
     # The streaming thread
 

@@ -154,7 +154,7 @@ class Metrics:
         self.workers = self._gauge("workers", "Workers that take calls or end the last ones.")
         self.loop_delay = self._histogram(
             "loop_delay_seconds",
-            "How late a worker's loop was for what was due, looked at every 50 ms.",
+            "How late a worker's loop was for what was due, looked at every 250 ms.",
             _LOOP_BUCKETS,
         )
         self.cpu = self._counter(
