@@ -46,12 +46,6 @@ def service_with(google: str, **settings: object) -> RunningService:
     )
 
 
-def cpu_of(service: RunningService) -> float:
-    [worker] = service.workers()
-    times = worker.cpu_times()
-    return times.user + times.system
-
-
 def measure_turns(google: str, calls: int, seconds: float) -> None:
     with service_with(google) as service:
 
@@ -60,21 +54,18 @@ def measure_turns(google: str, calls: int, seconds: float) -> None:
             plan = [PlannedCall(frames(n, length)) for n in range(calls)]
             playing = asyncio.create_task(play_calls(service.url, plan, ramp=2.0))
             await asyncio.sleep(WARM_UP_SECONDS)
-            await asyncio.to_thread(ask, service, "/pulse")
-            before, began = cpu_of(service), time.monotonic()
+            before = await asyncio.to_thread(ask, service, "/pulse")
+            began = time.monotonic()
             await asyncio.sleep(seconds)
             turns = await asyncio.to_thread(ask, service, "/pulse")
-            spent = (cpu_of(service) - before) / (time.monotonic() - began)
+            spent = (turns["process_ms"] - before["process_ms"]) / (time.monotonic() - began)
             await playing
             return turns, spent
 
         turns, spent = asyncio.run(run())
         each = turns["cpu_ms"] / turns["count"]
         print(f"{calls} calls: a turn takes {each:.2f} ms of CPU (worst {turns['worst_ms']:.2f})")
-        if calls:
-            print(
-                f"  {each / calls:.4f} CPU-ms per call-second, of {spent * 1000 / calls:.2f} in all"
-            )
+        print(f"  {each / calls:.4f} CPU-ms per call-second, of {spent / calls:.2f} in all")
         took = []
         for _ in range(SCRAPES):
             began = time.perf_counter()
@@ -85,14 +76,17 @@ def measure_turns(google: str, calls: int, seconds: float) -> None:
 
 
 def measure_ticks(google: str, seconds: float) -> None:
-    idle = []
-    for without in (1, 0):
+    idle: dict[int, list[float]] = {0: [], 1: []}
+    for without in (1, 0, 1, 0):
         with service_with(google, PROBE_WITHOUT_METRICS=without) as service:
             time.sleep(WARM_UP_SECONDS)  # what the start costs is not meant
-            before = cpu_of(service)
+            before = ask(service, "/pulse")["process_ms"]
             time.sleep(seconds)
-            idle.append((cpu_of(service) - before) / seconds * 1000)
-    print(f"idle worker: {idle[0]:.2f} ms of CPU a second without the pulse, {idle[1]:.2f} with it")
+            idle[without].append((ask(service, "/pulse")["process_ms"] - before) / seconds)
+    print(
+        "idle worker, ms of CPU a second: "
+        f"{min(idle[1]):.2f} without the pulse, {min(idle[0]):.2f} with it"
+    )
 
 
 def main() -> None:
