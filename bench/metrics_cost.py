@@ -1,8 +1,7 @@
-"""What the metrics cost a worker: the turns of their pulse, its ticks, and a scrape.
+"""What the metrics cost a worker: the turns of their pulse, and a scrape.
 
-`make bench-metrics`. One gevent worker carries calls; the processor time of each of the pulse's
-turns is taken around it. What the ticks cost is seen where nothing else happens: an idle worker
-with the pulse and without it. Loopback only; it ends by itself after about a minute and a half.
+`make bench-metrics`. One gevent worker carries 60 calls; the processor time of each of the pulse's
+turns is taken around it. Loopback only; it ends by itself after half a minute.
 """
 
 from __future__ import annotations
@@ -75,26 +74,11 @@ def measure_turns(google: str, calls: int, seconds: float) -> None:
         print(f"  a scrape of {size} bytes takes {statistics.median(took):.1f} ms")
 
 
-def measure_ticks(google: str, seconds: float) -> None:
-    idle: dict[int, list[float]] = {0: [], 1: []}
-    for without in (1, 0, 1, 0):
-        with service_with(google, PROBE_WITHOUT_METRICS=without) as service:
-            time.sleep(WARM_UP_SECONDS)  # what the start costs is not meant
-            before = ask(service, "/pulse")["process_ms"]
-            time.sleep(seconds)
-            idle[without].append((ask(service, "/pulse")["process_ms"] - before) / seconds)
-    print(
-        "idle worker, ms of CPU a second: "
-        f"{min(idle[1]):.2f} without the pulse, {min(idle[0]):.2f} with it"
-    )
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description="What the metrics cost a worker.")
     parser.add_argument("--seconds", type=float, default=15, help="measured of each case (15)")
     seconds: float = parser.parse_args().seconds
     with SpeechServerThread(FrameEcho(EchoAnswers(final_every=150, interim_every=25))) as google:
-        measure_ticks(google.address, seconds)
         measure_turns(google.address, 60, seconds)
 
 

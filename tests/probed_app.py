@@ -3,7 +3,7 @@
 `/probe` counts what a leak would leave behind; `/delays` says how late the loop was since it was
 last asked: a greenlet sleeps for 5 ms over and over and notes how much longer it took; `/pulse`
 what the turns of the metrics' pulse have cost. With `PROBE_WITHOUT_RECORDS=1` nothing is handed
-over to be written, with `PROBE_WITHOUT_METRICS=1` there is no pulse.
+over to be written.
 """
 
 from __future__ import annotations
@@ -24,8 +24,6 @@ app = create_app()
 _late: list[float] = []
 
 _service = app.extensions["tamlil"]
-if os.environ.get("PROBE_WITHOUT_METRICS") == "1":
-    _service.pulse.start = lambda: None
 _turns: list[float] = []
 _take_turn = _service.pulse.turn
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import stat
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from urllib.error import HTTPError
 
@@ -21,6 +21,8 @@ from scraping import Figures, scrape, scrape_until
 from test_ops import queries, rules
 from webhook_parts import engines_at
 from webhook_receiver import SECRET, Answer, WebhookReceiver
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import connect
 
 from businesses import Business
 from frame_echo import EchoAnswers, FrameEcho, numbered_frame
@@ -58,7 +60,7 @@ def live_of(directory: Path, pid: int) -> float:
     )
 
 
-@contextmanager
+@contextlib.contextmanager
 def stopped(worker: psutil.Process) -> Iterator[None]:
     """This worker takes nothing meanwhile, so that all that comes goes to the other one."""
     worker.suspend()
@@ -68,7 +70,7 @@ def stopped(worker: psutil.Process) -> Iterator[None]:
         worker.resume()
 
 
-@contextmanager
+@contextlib.contextmanager
 def playing_on_both(
     service: RunningService, plan: list[PlannedCall], token: str = ""
 ) -> Iterator[Callable[[], list[CallReport]]]:
@@ -158,7 +160,7 @@ def check_sums(figures: Figures, calls: int, frames: int) -> None:
         assert heard >= calls
         assert figures("recognition_delay_seconds_bucket", result=result, le="+Inf") == heard
     assert figures("frame_delay_seconds_count") > calls
-    assert figures("loop_delay_seconds_count") > 100
+    assert figures("loop_delay_seconds_count") > 10
     assert figures("worker_cpu_seconds_total") > 0
     # at least the start and the end of each call
     assert figures("records_written_total") >= 2 * calls
@@ -205,13 +207,32 @@ def pids(service: RunningService) -> set[int]:
 def test_one_process_needs_no_directory(echo: SpeechServerThread) -> None:
     """`flask run`: the same figures of one process with real threads."""
     with RunningService(
-        RunningService.flask_run, SPEECH_EMULATOR_HOST=echo.address, STT_QUEUE_FRAMES=ROOMY_QUEUE
+        RunningService.flask_run,
+        SPEECH_EMULATOR_HOST=echo.address,
+        STT_QUEUE_FRAMES=ROOMY_QUEUE,
+        MAX_HALF_OPEN=3,
     ) as service:
         reports = asyncio.run(
             play_calls(service.url, [planned(n, 100, "default") for n in range(3)])
         )
         assert [report.error for report in reports] == [None] * 3
-        figures = scrape_until(service, lambda now: now("calls_ended_total", code="1000") == 3)
+        with contextlib.ExitStack() as silent:
+            for _ in range(3):
+                silent.enter_context(connect(service.url))
+            with pytest.raises(InvalidStatus, match="503"):
+                connect(service.url)
+        with connect(service.url) as socket:
+            socket.send('{"event": "stop"}')
+            with pytest.raises(ConnectionClosed):
+                socket.recv(10)
+        figures = scrape_until(
+            service,
+            lambda now: (
+                now("calls_ended_total", code="1000") == 3
+                and now("refusals_total", reason="half_open") == 1
+                and now("refusals_total", reason="protocol") == 1
+            ),
+        )
         assert figures("frames_received_total") == 300
         assert figures("workers") == 1
         assert figures("recognition_delay_seconds_count", result="final") >= 3

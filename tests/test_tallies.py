@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import grpc
 import pytest
+from flask import Flask
 
 import tallies
+from app import create_app
+from businesses import Business
+from settings import Settings
 from stream_faults import Code, Remedy, StreamFault
 from tallies import Refusal
 
@@ -63,3 +68,51 @@ def test_threads_lose_no_count() -> None:
     for thread in threads:
         thread.join()
     assert tallies.refusals()[Refusal.SIGNATURE] - before == 20_000
+
+
+@pytest.fixture
+def app() -> Flask:
+    """A service that takes unsigned webhooks, with room for one call, and one business."""
+    app = create_app(
+        Settings(speech_emulator_host="127.0.0.1:1", allow_unsigned=True, max_concurrent_calls=1)
+    )
+    app.extensions["tamlil"].records.businesses.tell([Business("clinic", numbers=("+9721",))])
+    return app
+
+
+def test_calls_that_webhooks_turn_away_are_counted(app: Flask) -> None:
+    """Each by its reason; a call that is taken is none."""
+    client, registry = app.test_client(), app.extensions["tamlil"].registry
+    before = tallies.refusals()
+    client.post("/voice", data={"To": "+9721"})
+    assert tallies.refusals() == before
+    client.post("/voice", data={"To": "+9722"})
+    client.post(f"/voice/next?tenant=clinic&retries=3&since={int(time.time())}")
+    registry.take_slot("CA1", "clinic")
+    client.post("/voice", data={"To": "+9721"})
+    assert tallies.refusals() - before == {
+        Refusal.NO_BUSINESS: 1,
+        Refusal.STREAMS_ENDED: 1,
+        Refusal.TURNED_AWAY_FULL: 1,
+    }
+
+
+def test_a_call_before_any_business_is_known_is_counted() -> None:
+    """The database was away at the start."""
+    app = create_app(Settings(speech_emulator_host="127.0.0.1:1", allow_unsigned=True))
+    before = tallies.refusals()
+    app.test_client().post("/voice", data={"To": "+9721"})
+    assert tallies.refusals() - before == {Refusal.NO_DATABASE: 1}
+
+
+def test_a_request_that_is_not_signed_is_counted() -> None:
+    """Whatever it asks for."""
+    app = create_app(
+        Settings(
+            speech_emulator_host="127.0.0.1:1", twilio_auth_token="a" * 32, secret_key="k" * 64
+        )
+    )
+    before = tallies.refusals()
+    assert app.test_client().post("/voice").status_code == 403
+    assert app.test_client().post("/status").status_code == 403
+    assert tallies.refusals() - before == {Refusal.SIGNATURE: 2}
