@@ -33,8 +33,18 @@ serve: .venv/.local
 bench-records: .venv/.dev
 	PYTHONPATH=.:tests $(BIN)/python bench/records_at_scale.py
 
-bench: .venv/.dev
-	PYTHONPATH=.:tests $(BIN)/python bench/cpu_per_call.py
+# What a call costs, beside Node, FastAPI and plain flask-sock: 12 minutes; the results are in
+# bench/out. BENCH="--quick" make bench for 3 minutes; BENCH=--help says what else.
+bench: .venv/.dev bench/node_modules/.installed
+	$(BIN)/python bench/bench_run.py $(BENCH)
+
+# Without node the peers that need it are left out.
+bench/node_modules/.installed: bench/package.json bench/package-lock.json
+	@mkdir -p $(@D)
+	@if command -v npm >/dev/null; \
+	  then cd bench && npm ci --silent --no-audit --no-fund --ignore-scripts; \
+	  else echo 'no npm here: the Node peers are left out' >&2; fi
+	@touch $@
 
 # What the metrics cost a worker with 60 calls.
 bench-metrics: .venv/.dev
@@ -45,7 +55,7 @@ bench-database: .venv/.dev
 	PYTHONPATH=.:tests $(BIN)/python bench/database_delay.py
 
 clean:
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv bench/node_modules bench/out .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -58,7 +68,8 @@ clean:
 	@touch $@
 
 # promtool is what the tests of ops/ need; without it they are skipped (in CI they fail).
-.venv/.dev: requirements.txt requirements-local.txt requirements-dev.txt | .venv/bin/python
+.venv/.dev: requirements.txt requirements-local.txt requirements-dev.txt \
+  bench/requirements.txt | .venv/bin/python
 	@echo 'installing into .venv (once) …'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	-@sh ops/get_promtool.sh $(BIN)

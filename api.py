@@ -26,6 +26,7 @@ def make_app(settings: Settings) -> Flask:
     app = Flask("tamlil")
     attach(app, database_url(settings.database_url))
     app.config.update(
+        MAX_CONTENT_LENGTH=64 * 1024,
         API_TITLE="Tamlil",
         API_VERSION="1",
         OPENAPI_VERSION="3.0.3",

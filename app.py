@@ -26,6 +26,7 @@ import record_link
 import twilio_commands
 import voice_webhooks
 import worker_room
+from audio_tick import AudioTick
 from businesses import Business
 from call_listener import CallListener
 from call_log import CallLog, configure_logging, logger
@@ -98,7 +99,9 @@ def create_app(settings: Settings | None = None) -> Flask:
         idle_seconds=settings.reaper_idle_seconds,
         on_room=worker_room.here().note,
     )
-    accounts = SpeechAccounts(load_credentials(settings), settings.speech_emulator_host)
+    accounts = SpeechAccounts(
+        load_credentials(settings), settings.speech_emulator_host, settings.stt_transport
+    )
     shared = SharedSpeech(settings.stt_waiting_mib * MEBIBYTE)
     app = Flask(__name__)
     app.config["MAX_CONTENT_LENGTH"] = WEBHOOK_BYTES
@@ -131,6 +134,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         return session
 
     flask_sock.Server = MediaSocket  # see media_socket.py for what it does better
+    app.config["SOCK_SERVER_OPTIONS"] = {"tick": AudioTick(settings.stt_batch_ms)}
     app.register_blueprint(health.make_blueprint(registry, lambda: businesses.is_read))
     app.register_blueprint(
         media_ws_ai.make_blueprint(

@@ -104,6 +104,7 @@ class AudioRing:
         self._on_kept = on_kept
         self._lock = threading.Lock()
         self._chunks: list[Chunk] = []
+        self._newest: Chunk | None = None
         self._evicted: list[Evicted] = []
         self._pending: list[bytes] = []  # frames of the chunk that is not whole yet
         self._pending_bytes = 0
@@ -131,6 +132,26 @@ class AudioRing:
             self.frames += 1
             self.clock += len(frame)
             if self._pending_bytes < self._chunk_bytes:
+                return True
+            change = self._make_chunk()
+        self._tell(change)
+        return True
+
+    def extend(self, frames: list[bytes], arrived: float, *, whole: bool) -> bool:
+        """Take frames that came together, as `append` takes one.
+
+        `whole`: with those before them they are a chunk, whatever its size.
+        """
+        with self._lock:
+            if self._closed:
+                return False
+            size = sum(map(len, frames))
+            self._pending += frames
+            self._pending_bytes += size
+            self._pending_arrived = arrived
+            self.frames += len(frames)
+            self.clock += size
+            if self._pending_bytes < self._chunk_bytes and not whole:
                 return True
             change = self._make_chunk()
         self._tell(change)
@@ -164,6 +185,16 @@ class AudioRing:
                 if position < chunk.end:
                     return chunk
         return None
+
+    @property
+    def newest(self) -> Chunk | None:
+        """The last chunk that came, if it is still kept."""
+        return self._newest if self.kept else None
+
+    @property
+    def has_pending(self) -> bool:
+        """Whether frames wait for a chunk to be whole."""
+        return bool(self._pending)
 
     def flush(self) -> None:
         """Make a chunk of the frames that wait for one to be whole."""
@@ -267,6 +298,7 @@ class AudioRing:
 
     def _keep(self, chunk: Chunk) -> int:
         self._chunks.append(chunk)
+        self._newest = chunk
         self.kept += len(chunk.audio)
         self.end = chunk.end
         over = self.kept - self._max_bytes

@@ -36,7 +36,7 @@ from models import Call, Utterance
 from search_words import AskedWord
 
 # What is looked through before the index is asked: so many times what a page shows
-_NEWEST_UTTERANCES = 100
+_NEWEST_UTTERANCES = 60
 _NEWEST_CALLS = 4
 
 _LAST_ID = 2**63 - 1
@@ -173,16 +173,19 @@ class _Said:
         """The ids of the newest ones below `before`, newest first."""
         if self.is_ordered:
             return self._newest_of_sqlite(count, before)
-        window = (
-            self._utterances.with_only_columns(
-                Utterance.id, literal_column("utterances.search_words").label("search_words")
-            )
-            .where(Utterance.id < before)
-            .order_by(Utterance.id.desc())
-            .limit(count * _NEWEST_UTTERANCES)
-            .subquery("utterances")
+        # the ids alone, first: for them PostgreSQL reads this business's part of an index, not
+        # all that others have said meanwhile
+        ids = self._utterances.with_only_columns(Utterance.id).where(Utterance.id < before)
+        window = ids.order_by(Utterance.id.desc()).limit(count * _NEWEST_UTTERANCES)
+        place = window.subquery("newest")
+        newest = (
+            utterances_matching(self._tenant_id, self._matches)
+            .with_only_columns(place.c.id)
+            .select_from(place)
+            .join(Utterance, Utterance.id == place.c.id)
+            .order_by(place.c.id.desc())
+            .limit(count)
         )
-        newest = select(window.c.id).where(self._matches).order_by(window.c.id.desc()).limit(count)
         found = db.session.scalars(newest).all()
         if len(found) == count:
             return found

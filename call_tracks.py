@@ -13,6 +13,7 @@ from typing import Protocol
 
 from call_records import StreamCounts
 from media_clock import MediaClock
+from twilio_messages import MediaBody
 
 INBOUND, OUTBOUND = "inbound", "outbound"
 # The names that Twilio has for them, in messages and in TwiML
@@ -28,7 +29,7 @@ _NAMES = {
 class TrackSession(Protocol):
     """What a track needs of a recognition session."""
 
-    def push_audio(self, frame: bytes) -> bool: ...
+    def push_together(self, frames: list[bytes]) -> None: ...
 
     def fill_gap(self, size: int) -> None: ...
 
@@ -44,46 +45,74 @@ def track_of(name: str) -> str | None:
     return _NAMES.get(name)
 
 
+class _Track:
+    """A track's session, its clock, and the frames of a burst that are for it."""
+
+    __slots__ = ("clock", "coming", "session")
+
+    def __init__(self, session: TrackSession) -> None:
+        self.session = session
+        self.clock = MediaClock()
+        self.coming: list[bytes] = []
+
+    def hand_on(self) -> None:
+        coming, self.coming = self.coming, []
+        self.session.push_together(coming)
+
+
 class CallTracks:
     """One session a track, made by `open_session(track)`; the track is "" if it is the only one."""
 
     def __init__(self, tracks: list[str], open_session: Callable[[str], TrackSession]) -> None:
         found = {track for name in tracks if (track := track_of(name)) is not None}
         names = sorted(found) or [INBOUND]
-        self._sessions: dict[str, TrackSession] = {}
+        self._tracks: dict[str, _Track] = {}
         try:
             for name in names:
-                self._sessions[name] = open_session(name if len(names) > 1 else "")
+                self._tracks[name] = _Track(open_session(name if len(names) > 1 else ""))
         except BaseException:  # whatever it was, a session that is open must not stay so
             self.close()
             raise
-        self._clocks = {name: MediaClock() for name in names}
+        # By all names that Twilio has for them
+        self._named = {
+            name: self._tracks[track] for name, track in _NAMES.items() if track in self._tracks
+        }
 
-    def push(self, track: str, timestamp: str | int | float | None, frame: bytes) -> bool:
-        """Hand a frame to its track's session; False if the call has no such track."""
-        name = track_of(track)
-        session = self._sessions.get(name) if name is not None else None
-        if name is None or session is None:
-            return False
-        gap = self._clocks[name].gap_before(timestamp, len(frame))
-        if gap:
-            session.fill_gap(gap)
-        session.push_audio(frame)
-        return True
+    def push(self, frames: list[MediaBody]) -> int:
+        """Hand frames that came together to their tracks' sessions.
+
+        Returns how many are of no track of this call.
+        """
+        foreign = 0
+        for frame in frames:
+            track = self._named.get(frame.track)
+            if track is None:
+                foreign += 1
+                continue
+            payload = frame.payload
+            gap = track.clock.gap_before(frame.timestamp, len(payload))
+            if gap:
+                if track.coming:
+                    track.hand_on()
+                track.session.fill_gap(gap)
+            track.coming.append(payload)
+        for track in self._tracks.values():
+            if track.coming:
+                track.hand_on()
+        return foreign
 
     def wait_for_room(self, frames: int) -> bool:
         """Give the streams a moment to take what is queued; False if one of them does not."""
-        return all(session.wait_for_room(frames) for session in self._sessions.values())
+        return all([track.session.wait_for_room(frames) for track in self._tracks.values()])
 
     def counts(self) -> StreamCounts:
         """What was counted on all tracks; true once they are closed."""
-        return functools.reduce(
-            StreamCounts.joined, (session.counts() for session in self._sessions.values())
-        )
+        counts = [track.session.counts() for track in self._tracks.values()]
+        return functools.reduce(StreamCounts.joined, counts)
 
     def close(self) -> None:
         """Close all sessions, at once; returns when they are closed."""
-        here = list(self._sessions.values())
+        here = [track.session for track in self._tracks.values()]
         threads: list[threading.Thread] = []
         for session in here[1:]:
             thread = threading.Thread(target=session.close, name="close-track", daemon=True)

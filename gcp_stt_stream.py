@@ -19,6 +19,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from audio_ring import BYTES_PER_MS, BYTES_PER_SECOND
+from audio_tick import LONGEST_MS
 from call_log import FRAME_SECONDS, CallLog
 from call_records import StreamCounts
 from fallback import Fallback
@@ -178,12 +179,33 @@ class StreamingSTTSession:
             return True
         now = self._clock()
         taken = self._take(frame, now)
+        self._sample_depth(now)
+        return taken
+
+    def push_together(self, frames: list[bytes]) -> None:
+        """Take the frames, none of them empty, that one read of the call's socket brought.
+
+        As `push_audio()` takes one; but they go to Google as one message, without waiting for it
+        to be full: the next read comes when the next message is due.
+        """
+        relay, now = self._relay, self._clock()
+        room = self._limits.queue_frames - self._waiting_live()
+        if len(frames) > room or relay.deaf or self._closing.is_set():
+            for frame in frames:
+                self.push_audio(frame)
+            return
+        if self._ring.extend(frames, now, whole=self._limits.batch_ms <= LONGEST_MS):
+            self.frames += len(frames)
+            if relay.awaiting_audio:
+                relay.audio_came()
+            self._sample_depth(now)
+
+    def _sample_depth(self, now: float) -> None:
         if now >= self._next_sample:
             self._next_sample = now + SAMPLE_SECONDS
             overload = self._depth.sample(self._waiting_live())
             if overload is not None:
                 self._log.overload(overload)
-        return taken
 
     def _take(self, frame: bytes, now: float) -> bool:
         relay = self._relay
@@ -229,6 +251,8 @@ class StreamingSTTSession:
         than it is spoken, so nothing need be dropped. False at once or after 0.3 s if it does not.
         """
         most = max(0, self._limits.queue_frames - frames)
+        if self._waiting_live() <= most:  # nearly always
+            return not self._relay.deaf
         until = time.monotonic() + _BURST_SECONDS
         while self._waiting_live() > most:
             self._taken.clear()
@@ -245,7 +269,8 @@ class StreamingSTTSession:
         return 0 if feed is None or feed.behind else feed.waiting
 
     def _taken_some(self) -> None:
-        self._taken.set()
+        if not self._taken.is_set():  # cheaper than to set it again
+            self._taken.set()
 
     def now_ms(self) -> int:
         """How much audio the call has brought, in milliseconds."""

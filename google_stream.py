@@ -71,6 +71,9 @@ class GoogleStream:
         self._connection = connections.lease()
         try:
             self._call = self._connection.streaming_recognize(self._requests())
+            send_now = getattr(self._call, "send_now", None)  # gRPC's own calls have none
+            if send_now is not None:
+                feed.send_now = lambda audio: bool(send_now(_Request(audio_content=audio)))
             try:
                 thread_class(target=self._read, name="stt-read", daemon=True).start()
             except BaseException:  # nobody will read it, and gRPC's thread waits in the feed

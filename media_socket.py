@@ -3,7 +3,9 @@
 It takes the place of simple-websocket's server class under flask-sock, which reads each socket in
 a thread of its own into an unbounded list, so that a slow handler grows memory instead of leaving
 the bytes to TCP. Here a read takes what has come, at most 64 KiB, and nothing is read until the
-handler asks again. The protocol is the sans-I/O core of the `websockets` library.
+handler asks again. The protocol is the sans-I/O core of the `websockets` library; what Twilio
+sends all the time, whole text messages, is cut out before it (`text_frames`). A live call's socket
+is read at the process's common tick (`audio_tick`).
 
 A stream on which nothing comes gets a ping now and then: Twilio sends nothing for a silent line,
 and Heroku's router cuts a connection off that carried no byte for 55 s, either way.
@@ -28,6 +30,9 @@ from websockets.http11 import Request
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
+from audio_tick import AudioTick, Turn
+from text_frames import next_frame, whole_texts
+
 MAX_MESSAGE_BYTES = 64 * 1024
 READ_BYTES = 64 * 1024
 # How long a peer that neither sends nor reads is waited for, at each end's doing
@@ -49,7 +54,7 @@ class MediaSocket:
     Raises `simple_websocket.ConnectionClosed` from `receive()` when the conversation is over,
     because flask-sock expects it. `max_message_bytes`: a longer message closes with 1009.
     `ping_seconds`: a ping goes out after so long without a byte; when, is looked at every
-    `close_seconds`.
+    `close_seconds`. `tick`: when it is read, once `receive()` is told so.
     """
 
     def __init__(
@@ -59,6 +64,7 @@ class MediaSocket:
         max_message_bytes: int = MAX_MESSAGE_BYTES,
         close_seconds: float = CLOSE_SECONDS,
         ping_seconds: float = PING_SECONDS,
+        tick: AudioTick | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._sock, self.mode = _socket_of(environ)
@@ -68,20 +74,32 @@ class MediaSocket:
         self._silent_since = clock()
         self._lock = threading.Lock()  # the protocol's state, and the order of what is written
         self._protocol = ServerProtocol(state=State.OPEN, max_size=max_message_bytes)
+        self._max_message_bytes = max_message_bytes
+        self._rest = b""  # a frame that is not whole yet
+        self._plain = True  # nothing has come but whole texts and control frames
+        self._tick = tick
+        self._turn: Turn | None = None
         self._parts: list[bytes] = []
         self._parts_opcode = Opcode.TEXT
         self._hear_until = 0.0
         self._sock.settimeout(close_seconds)
         self._shake_hands(environ)
 
-    def receive(self, while_idle: Callable[[], None] | None = None) -> list[bytes | BinaryMessage]:
+    def receive(
+        self, while_idle: Callable[[], None] | None = None, *, at_tick: bool = False
+    ) -> list[bytes | BinaryMessage]:
         """Wait for text messages and return all that have come, as UTF-8 bytes, in order.
+
+        `at_tick`: none before the next tick. If there are none at it, the next that come are
+        returned at once.
 
         `while_idle` is called every `close_seconds` or so while none come, and may raise to end
         the wait. Raises `ConnectionClosed` once the peer has closed, or has not answered our own
         close within `close_seconds`, or the connection broke. What the peer had sent before it
         saw our close comes first.
         """
+        if at_tick:
+            self._wait_for_tick()
         while self._protocol.state is State.OPEN or self._hears_out():
             messages = self._read()
             if messages:
@@ -89,6 +107,12 @@ class MediaSocket:
             if while_idle is not None:
                 while_idle()
         raise flask_sock.ConnectionClosed(self.close_code, self.close_reason)
+
+    def _wait_for_tick(self) -> None:
+        if self._turn is None and self._tick is not None:
+            self._turn = self._tick.join()
+        if self._turn is not None:
+            self._turn.wait()
 
     def _hears_out(self) -> bool:
         return (
@@ -115,6 +139,8 @@ class MediaSocket:
         the close frame that is on its way.
         """
         self.close()
+        if self._turn is not None:
+            self._turn.leave()
         give_up_at = self._clock() + self._close_seconds
         while self._protocol.state is not State.CLOSED and self._clock() < give_up_at:
             self._read()
@@ -133,6 +159,7 @@ class MediaSocket:
         return close.reason if close is not None else "the connection broke"
 
     def _read(self) -> list[bytes | BinaryMessage]:
+        messages: list[bytes | BinaryMessage] = []
         try:
             data = self._sock.recv(READ_BYTES)
         except TimeoutError:
@@ -140,15 +167,46 @@ class MediaSocket:
             return []
         except OSError:  # reset, or shut down under us: the peer is gone
             data = b""
+        at_end = not data
         self._silent_since = self._clock()
-        with self._lock:
-            if data:
-                self._protocol.receive_data(data)
-            else:
-                self._protocol.receive_eof()
-            messages = self._messages()
-            self._flush()
+        data, taken = self._rest + data, 0
+        if self._plain and not at_end:
+            texts, taken = whole_texts(data, self._max_message_bytes)
+            messages += texts
+        self._rest = data[taken:]
+        if self._rest or at_end:  # hardly ever
+            with self._lock:
+                messages += self._take_rest(at_end)
+                self._flush()
         return messages
+
+    def _take_rest(self, at_end: bool) -> list[bytes | BinaryMessage]:
+        """Let the parser have what is no whole text: a control frame, once it is whole.
+
+        From the first frame on that is neither, and at the end, all is the parser's.
+        """
+        messages: list[bytes | BinaryMessage] = []
+        while self._plain and (end := next_frame(self._rest, self._max_message_bytes)) is not None:
+            if end > len(self._rest):
+                break
+            messages += self._parse(end)
+            self._plain = not (self._protocol.close_rcvd or self._protocol.parser_exc)
+            if self._plain:
+                texts, taken = whole_texts(self._rest, self._max_message_bytes)
+                messages += texts
+                self._rest = self._rest[taken:]
+        else:
+            self._plain = False
+        if at_end or not self._plain:
+            messages += self._parse(len(self._rest))
+        if at_end:
+            self._protocol.receive_eof()
+        return messages
+
+    def _parse(self, size: int) -> list[bytes | BinaryMessage]:
+        data, self._rest = self._rest[:size], self._rest[size:]
+        self._protocol.receive_data(data)
+        return self._messages()
 
     def _ping_if_silent(self) -> None:
         with self._lock:

@@ -28,15 +28,16 @@ from media_socket import BinaryMessage, MediaSocket
 from registry import CallRegistry, LiveCall, Record
 from stream_admission import StreamAdmission
 from trust import Door
-from twilio_messages import Media, Start, Stop
+from twilio_messages import Media, MediaBody, Message, Start, Stop, parse
 
 # Media may come before the `start` that says whose it is: 5 s of it are kept.
 EARLY_FRAMES = 250
 EARLY_BYTES = EARLY_FRAMES * 160
 
-# A read brings one frame, or many after the network or this process was held up. They are handed
-# on by so many at a time, each time once the stream has made room, while TCP keeps the rest.
-BURST_FRAMES = 5
+# A read brings the frames since the last tick, or many after the network or this process was held
+# up. They are handed on by so many at a time, each time once the stream has made room, while TCP
+# keeps the rest.
+BURST_FRAMES = 10
 
 # How long whoever ends a call from outside waits for what its caller had said by then
 HEAR_OUT_SECONDS = 1.0
@@ -108,6 +109,7 @@ class MediaCall:
         self._refused = False
         self._heard_out = threading.Event()
         self._read_at = clock()
+        self._frames: list[MediaBody] = []  # of this burst, for the tracks
         self._early: list[Media] = []
         self._early_bytes = 0
         self.faults: Counter[str] = Counter()  # skipped messages, by fault
@@ -145,19 +147,49 @@ class MediaCall:
 
     def _converse(self) -> None:
         while True:
-            messages = self._socket.receive(self._check_wanted)
+            messages = self._socket.receive(self._check_wanted, at_tick=self._tracks is not None)
             self._read_at = self._clock()
             self._check_start()
             patient = True
-            for number, message in enumerate(messages):
-                if patient and number % BURST_FRAMES == 0 and self._tracks is not None:
-                    coming = min(BURST_FRAMES, len(messages) - number)
-                    patient = self._tracks.wait_for_room(coming)
+            for first in range(0, len(messages), BURST_FRAMES):
+                burst = messages[first : first + BURST_FRAMES]
+                if patient and self._tracks is not None:
+                    patient = self._tracks.wait_for_room(len(burst))
+                if not self._take_burst(burst):
+                    return
+
+    def _take_burst(self, burst: list[bytes | BinaryMessage]) -> bool:
+        """Act on messages that came together; False for the `stop` that ends the call."""
+        stream_sids = self._stream_sids if self._start is not None else ()
+        try:
+            for text in burst:
                 try:
-                    if not self._take(message):
-                        return
+                    if isinstance(text, BinaryMessage):
+                        raise BadMessage("a binary message")
+                    message = parse(text)
+                    if (  # nearly every one: no call of a method for it
+                        type(message) is Media
+                        and message.media.payload
+                        and message.stream_sid in stream_sids
+                    ):
+                        self._frames.append(message.media)
+                    elif not self._take(message):
+                        return False
                 except BadMessage as fault:
                     self._skip(str(fault))
+        finally:
+            self._hand_on()
+        return True
+
+    def _hand_on(self) -> None:
+        """Give the tracks the frames that came together."""
+        if self._frames and self._tracks is not None:
+            if self._slot is not None:
+                self._slot.last_audio = self._read_at
+            frames, self._frames = self._frames, []
+            foreign = self._tracks.push(frames)
+            if foreign:
+                self.ignored["frame of another track"] += foreign
 
     def _check_wanted(self) -> None:
         """End a wait for `start` in a drain, which knows only of the calls that have a slot."""
@@ -169,12 +201,9 @@ class MediaCall:
         if self._start is None and self._clock() >= self._start_by:
             raise BadConversation(1008, "no start came in time")
 
-    def _take(self, text: bytes | BinaryMessage) -> bool:
+    def _take(self, message: Message) -> bool:
         """Act on one message; False for the `stop` that ends the call."""
-        if isinstance(text, BinaryMessage):
-            raise BadMessage("a binary message")
-        message = twilio_messages.parse(text)
-        if isinstance(message, Media):  # nearly every message
+        if isinstance(message, Media):
             if self._start is None:
                 self._keep_early(message)
             else:
@@ -197,10 +226,7 @@ class MediaCall:
             raise BadMessage("media without audio: the payload is empty")
         if message.stream_sid not in self._stream_sids:
             raise BadMessage("media of another stream: its streamSid is not this one's")
-        if self._tracks is not None and not self._tracks.push(
-            media.track, media.timestamp, media.payload
-        ):
-            self.ignored["frame of another track"] += 1
+        self._frames.append(media)
 
     def _keep_early(self, message: Media) -> None:
         self._early.append(message)

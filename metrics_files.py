@@ -31,7 +31,8 @@ def make() -> Path:
 
 def forget(pid: int) -> None:
     """A worker has ended: what it had going counts no more; what it has counted stays."""
-    # Imported here: the master needs none of it before
+    # Imported here: the master needs none of it before. Workers that are forked after have the
+    # library's locks as they are without gevent; what these guard never waits.
     from prometheus_client import multiprocess
 
     multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]  # of the library

@@ -60,6 +60,7 @@ class Settings:
         r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*",
         "a language code such as iw-IL or en-US",
     )
+    stt_transport: str = _text("STT_TRANSPORT", "h2", r"h2|grpc", "h2 or grpc")
     stt_model: str = _text(
         "STT_MODEL", "default", r"[a-z0-9_]{1,40}", "a model's name such as default"
     )

@@ -30,16 +30,20 @@ class SpeechAccounts:
     """The connections for each business.
 
     `credentials`: the service's own; with None all go to `emulator_host`, which takes no keys.
+    `transport`: see `SpeechConnections`.
     """
 
     def __init__(
         self,
         credentials: Credentials | None,
         emulator_host: str = "",
+        transport: str = "",
+        *,
         environ: Mapping[str, str] = os.environ,
     ) -> None:
         self._credentials = credentials
         self._emulator_host = emulator_host
+        self._transport = transport
         self._environ = environ
         self._lock = threading.Lock()
         self._connections: dict[tuple[str | None, str], SpeechConnections] = {}
@@ -64,5 +68,8 @@ class SpeechAccounts:
                 # a call with text on the service's own account beats one without text
                 logger.error("[STT] the service's own Google key is used: %s", fault)
         return SpeechConnections(
-            credentials, emulator_host=self._emulator_host, host=_HOSTS[region]
+            credentials,
+            emulator_host=self._emulator_host,
+            host=_HOSTS[region],
+            transport=self._transport,
         )

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import grpc
@@ -25,8 +25,12 @@ from google.cloud.speech_v1.types import (
     StreamingRecognizeResponse,
 )
 
+from http2_channel import Http2Channel
+from speech_http2 import emulator_channel, google_channel
+
 STREAMS_PER_CONNECTION = 90
 GLOBAL_HOST = "speech.googleapis.com"
+DEFAULT_TRANSPORT = "h2"
 
 _OPTIONS = (
     # Without it, channels with the same arguments share one connection after all.
@@ -44,18 +48,27 @@ _PlainResponse = RecognizeResponse.pb()
 
 
 class SpeechConnection:
-    """One HTTP/2 connection to the Speech API, with the number of streams that hold it."""
+    """One HTTP/2 connection to the Speech API, with the number of streams that hold it.
 
-    def __init__(self, client: SpeechClient, channel: grpc.Channel) -> None:
+    `streams` carries the streams, which are nearly all there is; `channel` the plain calls, and
+    the streams as well if it is None.
+    """
+
+    def __init__(
+        self, client: SpeechClient, channel: grpc.Channel, streams: Http2Channel | None = None
+    ) -> None:
         self.client = client
         self.channel = channel
+        self.streams = streams
         self.leases = 0
         self.retired = False
         # The client's own method blocks until the first response, so that a silent call would
         # leave nothing to cancel, retries with a generator that it has used up, and wraps every
         # message in a second object. The channel under it gives the call at once, retries
         # nothing, and takes the protobuf messages as they are.
-        self._streaming_recognize = channel.stream_stream(
+        self._streaming_recognize: Callable[[Iterator[Any]], Any] = (
+            channel if streams is None else streams
+        ).stream_stream(
             "/google.cloud.speech.v1.Speech/StreamingRecognize",
             request_serializer=_Request.SerializeToString,
             response_deserializer=_Response.FromString,
@@ -65,6 +78,12 @@ class SpeechConnection:
             request_serializer=_PlainRequest.SerializeToString,
             response_deserializer=_PlainResponse.FromString,
         )
+
+    def close(self) -> None:
+        """Close it; streams on it are cancelled."""
+        if self.streams is not None:
+            self.streams.close()
+        self.channel.close()
 
     def recognize(self, request: Any, timeout: float) -> Any:
         """Begin a plain `Recognize` call with a raw `RecognizeRequest`; returns gRPC's future.
@@ -86,7 +105,8 @@ class SpeechConnections:
     """The connections that are made with one set of credentials.
 
     `credentials` None: to `emulator_host` ("host:port"), without TLS. `host`: Google's, for a
-    region of its own.
+    region of its own. `transport`: what carries the streams, "h2" (`http2_channel`) or "grpc"
+    (gRPC's own library, at three times the cost).
     """
 
     def __init__(
@@ -95,11 +115,13 @@ class SpeechConnections:
         *,
         emulator_host: str = "",
         host: str = GLOBAL_HOST,
+        transport: str = "",
         streams_per_connection: int = STREAMS_PER_CONNECTION,
     ) -> None:
         self._credentials = credentials
         self._emulator_host = emulator_host
         self._host = host
+        self._is_http2 = (transport or DEFAULT_TRANSPORT) == "h2"
         self._streams_per_connection = streams_per_connection
         self._lock = threading.Lock()
         self._connections: list[SpeechConnection] = []
@@ -125,7 +147,7 @@ class SpeechConnections:
             connection.leases -= 1
             over = connection.retired and not connection.leases
         if over:
-            connection.channel.close()
+            connection.close()
 
     def retire(self, connection: SpeechConnection) -> None:
         """Lease this connection no more: a stream on it hangs. The others on it are left alone."""
@@ -135,19 +157,22 @@ class SpeechConnections:
                 self._connections.remove(connection)
             over = not connection.leases
         if over:  # the stream was quicker to end
-            connection.channel.close()
+            connection.close()
 
     def close(self) -> None:
         """Close all connections; streams on them are cancelled."""
         with self._lock:
             connections, self._connections = self._connections, []
         for connection in connections:
-            connection.channel.close()
+            connection.close()
 
     def _connect(self) -> SpeechConnection:
+        streams: Http2Channel | None = None
         if self._credentials is None:
             channel = grpc.insecure_channel(self._emulator_host, options=list(_OPTIONS))
             transport = SpeechGrpcTransport(channel=channel)
+            if self._is_http2:
+                streams = emulator_channel(self._emulator_host)
         else:
             transport = SpeechGrpcTransport(
                 host=self._host,
@@ -156,7 +181,9 @@ class SpeechConnections:
                 always_use_jwt_access=True,
                 channel=_own_channel,
             )
-        return SpeechConnection(SpeechClient(transport=transport), transport.grpc_channel)
+            if self._is_http2:
+                streams = google_channel(self._credentials, self._host)
+        return SpeechConnection(SpeechClient(transport=transport), transport.grpc_channel, streams)
 
 
 def _own_channel(host: str, **arguments: Any) -> grpc.Channel:

@@ -6,7 +6,9 @@ time in messages of at most 100 ms; once all of it is taken, audio goes as it co
 batch.
 
 `take()` is called by gRPC's thread for the stream's requests, `wake()` by the call's handler, all
-else by the call's streaming thread.
+else by the call's streaming thread. Where the stream can send without waiting, `wake()` does it
+at once while that thread has nothing to do: to wake it for each message would cost more than the
+message.
 """
 
 from __future__ import annotations
@@ -20,8 +22,14 @@ from operator import itemgetter
 from audio_ring import BYTES_PER_MS, BYTES_PER_SECOND, AudioRing, Chunk
 from loudness import is_loud
 
+# While `wake()` sends what comes, how often gRPC's thread looks for itself
+_IDLE_SECONDS = 5.0
+# How much sooner than its pace allows a live message may go: one that had missed its moment does
+# not wake gRPC's thread for the next one
+_AHEAD_SECONDS = 0.06
 REPLAY_SPEED = 4  # times real time: Google refuses bursts
 REPLAY_MESSAGE_MS = 100
+MESSAGE_MS = 1000  # at the most: 8,000 bytes, where Google's documents disagree from 15,360 on
 
 
 class StreamFeed:
@@ -39,7 +47,8 @@ class StreamFeed:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._ring = ring
-        self._message_bytes = batch_ms * BYTES_PER_MS
+        # What came together goes together, also if it is a frame more than a batch
+        self._message_bytes = min(2 * batch_ms, MESSAGE_MS) * BYTES_PER_MS
         self._replay_bytes = min(batch_ms, REPLAY_MESSAGE_MS) * BYTES_PER_MS
         # Twice a message's time is a pause, not the jitter of the frame that is due just now
         self._pause = 2 * batch_ms / 1000
@@ -55,6 +64,9 @@ class StreamFeed:
         # one run, unless something was evicted before it could be sent.
         self._runs: list[tuple[int, int]] = []
         self._next_message = float("-inf")
+        self._idle = False  # gRPC's thread waits for audio
+        # Sends a message, or says that it cannot without waiting
+        self.send_now: Callable[[bytes], bool] | None = None
 
         self.position = 0  # the position after what was taken
         self.sent_bytes = 0
@@ -108,8 +120,23 @@ class StreamFeed:
     # For the call's handler
 
     def wake(self) -> None:
-        """A chunk is whole."""
-        self._wake.set()
+        """A chunk is whole. Never waits."""
+        if self.send_now is None or not self._sent_now(self.send_now):
+            self._wake.set()
+
+    def _sent_now(self, send: Callable[[bytes], bool]) -> bool:
+        with self._lock:
+            if not self._idle or self.behind or self._finishing or self._stop.is_set():
+                return False
+            if self._clock() + _AHEAD_SECONDS < self._next_message:
+                return False
+            chunk = self._ring.newest
+            if chunk is None or chunk.start != self.position:  # others come before it
+                return False
+            if len(chunk.audio) > self._message_bytes or not send(chunk.audio):
+                return False
+            self._note(chunk, len(chunk.audio))
+            return True
 
     @property
     def waiting(self) -> int:
@@ -139,8 +166,20 @@ class StreamFeed:
             if finishing:
                 return None
             frames = self._ring.frames
-            if not self._wake.wait(self._pause) and frames == self._ring.frames:
+            woken = self._wait()
+            if not woken and frames == self._ring.frames:
                 self._ring.flush()  # the caller's frames stopped coming: send what there is
+
+    def _wait(self) -> bool:
+        """Wait for more audio; False if none came in time."""
+        with self._lock:
+            self._idle = True
+        # Where all is sent at once, frames wait for more of them only if they came one by one
+        unhurried = self.send_now is not None and not self._ring.has_pending
+        woken = self._wake.wait(_IDLE_SECONDS if unhurried else self._pause)
+        with self._lock:
+            self._idle = False
+        return woken
 
     def _next_audio(self) -> bytes:
         chunk = self._ring.read(self.position)
@@ -151,9 +190,15 @@ class StreamFeed:
             self.lost_frames += self._ring.count_lost(self.position, chunk.start)
             self._runs.append((self.sent_bytes, chunk.start))
             self.position = chunk.start
-        size = self._replay_bytes if self.behind else self._message_bytes
+        return self._note(chunk, self._replay_bytes if self.behind else self._message_bytes)
+
+    def _note(self, chunk: Chunk, size: int) -> bytes:
         audio = self._take(chunk, size)
-        self._next_message = self._clock() + len(audio) / BYTES_PER_SECOND / REPLAY_SPEED
+        now = self._clock()
+        self.delay_seconds = now - chunk.arrived
+        self._next_message = (
+            max(now, self._next_message) + len(audio) / BYTES_PER_SECOND / REPLAY_SPEED
+        )
         if is_loud(audio):
             self.unanswered_loud_bytes += len(audio)
             self.quiet_bytes = 0
@@ -170,6 +215,5 @@ class StreamFeed:
             self.frames_taken = chunk.frames_end
             if self.position == self._ring.end:
                 self.behind = False
-        self.delay_seconds = self._clock() - chunk.arrived
         self._on_taken()
         return audio

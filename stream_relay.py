@@ -162,12 +162,15 @@ class StreamRelay:
         try:
             self._open()
             while not self._finished():
+                due_at = self._due_at()
                 try:
-                    event = self._events.get(timeout=max(0.0, self._due_at() - self._clock()))
+                    event = self._events.get(timeout=max(0.0, due_at - self._clock()))
                 except Empty:
                     event = None
                 self._take(event)
-                self._look(self._clock())
+                now = self._clock()
+                if now >= due_at or not _is_response(event):  # those are most of what happens
+                    self._look(now)
         finally:
             self._recovery.leave(self)
             self._fallback.stop()
@@ -553,6 +556,10 @@ class StreamRelay:
 def _tell_end(fault: StreamFault | None, drained: bool) -> None:
     if fault is not None or not drained:
         tallies.stream_failed(fault or _ENDED)
+
+
+def _is_response(event: Any) -> bool:
+    return isinstance(event, StreamEvent) and event.what is What.RESPONSE
 
 
 def _nothing() -> None:

@@ -42,16 +42,16 @@ class Start(msgspec.Struct, tag_field="event", tag="start", rename="camel"):
     stream_sid: str = ""
 
 
-class MediaAudio(msgspec.Struct):
+class MediaAudio(msgspec.Struct, gc=False):  # nothing in it that the collector must look at
     payload: bytes  # msgspec decodes the base64
     track: str = "inbound"
 
 
-class MediaBody(MediaAudio):
+class MediaBody(MediaAudio, gc=False):
     timestamp: str | int | float | None = None  # ms from the stream's start, as it was sent
 
 
-class Media(msgspec.Struct, tag_field="event", tag="media", rename="camel"):
+class Media(msgspec.Struct, tag_field="event", tag="media", rename="camel", gc=False):
     media: MediaBody
     stream_sid: str = ""
 

@@ -12,6 +12,7 @@ import pytest
 from flask import Flask
 from hypothesis import settings
 
+import speech_connections
 from frame_echo import FrameEcho
 from speech_server_thread import SpeechServerThread
 
@@ -37,6 +38,14 @@ from running_service import RunningService  # noqa: E402  # as above
 # The machines are shared: a slow moment is not a failure.
 settings.register_profile("shared machine", deadline=None, print_blob=True)
 settings.load_profile("shared machine")
+
+
+@pytest.fixture(params=["h2", "grpc"])
+def transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What carries the streams: the tests that use this hold of both."""
+    monkeypatch.setattr(speech_connections, "DEFAULT_TRANSPORT", request.param)
+    name: str = request.param
+    return name
 
 
 @pytest.fixture

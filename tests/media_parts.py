@@ -54,14 +54,13 @@ class FakeSession:
         self._change = change
         self._fails = fails
 
-    def push_audio(self, frame: bytes) -> bool:
+    def push_together(self, frames: list[bytes]) -> None:
         with self._change:
-            self.frames.append(frame)
-            self.taken.append(frame)
+            self.frames += frames
+            self.taken += frames
             self._change.notify_all()
-        if self._fails == "push_audio":
+        if self._fails == "push_together":
             raise RuntimeError("this session takes no audio")
-        return True
 
     def fill_gap(self, size: int) -> None:
         with self._change:

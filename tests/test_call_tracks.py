@@ -18,6 +18,7 @@ from call_tracks import CallTracks, track_of
 from frame_echo import frames_said, numbered_frame
 from service_log import parse_line
 from twilio_calls import new_sid
+from twilio_messages import MediaBody
 from twilio_stream import StreamMessages, Track
 
 # the fixture of this module
@@ -38,9 +39,8 @@ class Session:
         self.gate: threading.Barrier | None = None
         self.fault: Exception | None = None
 
-    def push_audio(self, frame: bytes) -> bool:
-        self.taken.append(frame)
-        return True
+    def push_together(self, frames: list[bytes]) -> None:
+        self.taken += frames
 
     def fill_gap(self, size: int) -> None:
         self.taken.append(size)
@@ -106,27 +106,31 @@ def test_a_session_for_each_track(names: list[str], labels: list[str]) -> None:
 def test_each_frame_goes_to_its_own_track() -> None:
     """Frames of a track that the call does not have are nobody's."""
     tracks, sessions = tracks_of(BOTH)
-    for number, name in enumerate(["inbound", "outbound", "", "outbound_track", "inbound_track"]):
-        assert tracks.push(name, None, FRAMES[number])
-    assert not tracks.push("sideways", None, FRAMES[5])
+    names = ["inbound", "outbound", "", "outbound_track", "inbound_track", "sideways"]
+    media = [MediaBody(frame, name) for name, frame in zip(names, FRAMES, strict=False)]
+    assert tracks.push(media) == 1
     assert sessions["inbound"].taken == [FRAMES[0], FRAMES[2], FRAMES[4]]
     assert sessions["outbound"].taken == [FRAMES[1], FRAMES[3]]
     only_out, sessions = tracks_of(["outbound"])
-    assert not only_out.push("inbound", None, FRAMES[0])
-    assert only_out.push("outbound", None, FRAMES[1])
+    assert only_out.push(media[:2]) == 1
     assert sessions[""].taken == [FRAMES[1]]
 
 
 def test_each_track_has_its_own_clock() -> None:
     """A gap on one side is filled there, and the other side's time runs on by itself."""
     tracks, sessions = tracks_of(BOTH)
-    for timestamp in (0, 1000):
-        tracks.push("inbound", timestamp, SECOND)
-    tracks.push("outbound", 0, SECOND)
-    tracks.push("outbound", 3000, SECOND)
-    tracks.push("inbound", 2000, SECOND)
+    for name, timestamp in [("inbound", 0), ("inbound", 1000), ("outbound", 0)]:
+        tracks.push([MediaBody(SECOND, name, timestamp)])
+    tracks.push([MediaBody(SECOND, "outbound", 3000), MediaBody(SECOND, "inbound", 2000)])
     assert sessions["inbound"].taken == [SECOND] * 3
     assert sessions["outbound"].taken == [SECOND, 16_000, SECOND]
+
+
+def test_a_gap_between_frames_that_came_together_is_filled_between_them() -> None:
+    """What came before the gap is handed on before it."""
+    tracks, sessions = tracks_of([])
+    tracks.push([MediaBody(SECOND, "inbound", at) for at in (0, 1000, 4000, 5000)])
+    assert sessions[""].taken == [SECOND, SECOND, 16_000, SECOND, SECOND]
 
 
 def test_there_is_room_if_both_have_room() -> None:

@@ -31,6 +31,8 @@ from speech_connections import SpeechConnections
 from speech_server_thread import SpeechServerThread
 from utterances import Final, Interim
 
+pytestmark = pytest.mark.usefixtures("transport")
+
 # the fixtures of this module
 held, lines, serve = session_parts.held, session_parts.lines, session_parts.serve
 
@@ -95,10 +97,12 @@ def test_frames_of_any_size_arrive_whole(serve: Serve, held: type[HeldThread]) -
 
 
 def test_a_frame_that_is_larger_than_a_message_is_split(serve: Serve) -> None:
-    """No message passes 100 ms, however much comes at a time."""
+    """No message passes two batches, however much comes at a time."""
     google = serve()
     google.start().push(size=2000).session.close()
-    assert list(google.streams[0].message_sizes) == [800, 800, 400]
+    sizes = list(google.streams[0].message_sizes)
+    assert sum(sizes) == 2000
+    assert max(sizes) <= 1600
     assert google.streams[0].frames == [(1, 0)]
 
 

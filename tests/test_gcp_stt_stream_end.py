@@ -25,6 +25,8 @@ from gcp_stt_stream import SessionLimits
 from speech_connections import STREAMS_PER_CONNECTION, SpeechConnections
 from speech_server_rules import LimitReached, Limits
 
+pytestmark = pytest.mark.usefixtures("transport")
+
 # the fixtures of this module
 lines, serve = session_parts.lines, session_parts.serve
 

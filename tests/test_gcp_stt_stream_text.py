@@ -24,6 +24,8 @@ import speech_messages as messages
 from gcp_stt_stream import SessionLimits
 from utterances import Final, Interim
 
+pytestmark = pytest.mark.usefixtures("transport")
+
 # the fixtures of this module
 lines, serve = session_parts.lines, session_parts.serve
 

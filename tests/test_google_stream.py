@@ -22,6 +22,8 @@ from speech_server_thread import SpeechServerThread
 from stream_faults import Code, StreamFault
 from stream_feed import StreamFeed
 
+pytestmark = pytest.mark.usefixtures("transport")
+
 OPENED, RESPONSE, ENDED = What.OPENED, What.RESPONSE, What.ENDED
 FIRST = Recognition("en-US")
 
@@ -337,7 +339,7 @@ def test_without_a_connection_there_is_no_stream() -> None:
 def test_a_call_that_raises_gives_the_lease_back(connections: SpeechConnections) -> None:
     """A channel that somebody has closed, for example."""
     connection = connections.lease()
-    connection.channel.close()
+    connection.close()
     with pytest.raises(ValueError, match=r"(?i)closed"):
         Scene(connections)
     assert connection.leases == 1

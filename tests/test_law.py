@@ -24,6 +24,8 @@ from gcp_stt_stream import SessionLimits
 from relay_limits import RelayLimits
 from speech_server_faults import Fault, parse_fault
 
+pytestmark = pytest.mark.usefixtures("transport")
+
 # the fixtures of this module
 lines, serve = session_parts.lines, session_parts.serve
 

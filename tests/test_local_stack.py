@@ -68,7 +68,7 @@ def test_serve_runs_until_it_is_told_to_stop(google: SpeechServerThread) -> None
         if line.startswith("Tamlil takes media streams at ws://127.0.0.1:"):
             break
     children = psutil.Process(serve.pid).children(recursive=True)
-    assert len(children) == 2  # gunicorn and its worker
+    assert len(children) == 3  # gunicorn, its worker, and the records' process of that
     os.kill(serve.pid, signal.SIGTERM)
     out, _ = serve.communicate(timeout=60)
     assert serve.returncode == 130

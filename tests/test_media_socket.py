@@ -19,6 +19,7 @@ from websockets.http11 import Response
 from websockets.protocol import State
 from websockets.uri import parse_uri
 
+from audio_tick import AudioTick
 from media_socket import BINARY, MAX_MESSAGE_BYTES, PING_SECONDS, BinaryMessage, MediaSocket
 
 Message = bytes | BinaryMessage
@@ -161,6 +162,56 @@ def test_a_message_that_comes_in_pieces_is_one(
         for at in range(len(data)):
             peer.sock.sendall(data[at : at + 1])
     assert received.result(10) == [b"x" * 200]
+
+
+def test_texts_between_other_frames_keep_their_order(
+    peer: Peer, media: MediaSocket, in_thread: Callable[..., Future[Any]]
+) -> None:
+    """Pings, then fragments, from which on the parser has it all; cut anywhere."""
+    for number in range(3):
+        peer.protocol.send_text(b"text %d" % number)
+        peer.protocol.send_ping(b"%d" % number)
+    peer.protocol.send_text(b"frag", fin=False)
+    peer.protocol.send_continuation(b"ments", fin=True)
+    peer.protocol.send_binary(b"x")
+    peer.protocol.send_text(b"last")
+    expected = [b"text 0", b"text 1", b"text 2", b"fragments", BINARY, b"last"]
+    received = in_thread(receive, media, len(expected))
+    data = b"".join(peer.protocol.data_to_send())
+    for at in range(0, len(data), 7):
+        peer.sock.sendall(data[at : at + 7])
+    assert received.result(10) == expected
+    while sum(frame.opcode is Opcode.PONG for frame in peer.frames) < 3:
+        assert peer.read()
+    assert [f.data for f in peer.frames if f.opcode is Opcode.PONG] == [b"0", b"1", b"2"]
+
+
+def test_at_the_tick_all_that_has_come_is_one_read(
+    pair: tuple[socket.socket, socket.socket], peer: Peer, in_thread: Callable[..., Future[Any]]
+) -> None:
+    """Nothing is read before it, though it is there; and its place is given back at the end."""
+    asleep, ticks = threading.Event(), threading.Semaphore(0)
+
+    def sleep(seconds: float) -> None:
+        asleep.set()
+        ticks.acquire(timeout=10)
+
+    tick = AudioTick(sleep=sleep)
+    media = MediaSocket(peer.environ(pair[0]), tick=tick)
+    peer.shake_hands()
+    received = in_thread(media.receive, at_tick=True)
+    assert asleep.wait(10)
+    for number in range(5):
+        peer.send(b"%d" % number)
+    assert not received.done()
+    ticks.release()
+    assert received.result(10) == [b"0", b"1", b"2", b"3", b"4"]
+    assert len(tick._turns) == 1
+    peer.protocol.send_close(1000)
+    peer.flush()
+    media.linger()
+    assert not tick._turns
+    ticks.release()
 
 
 def test_fragments_are_joined(peer: Peer, media: MediaSocket) -> None:

@@ -21,7 +21,7 @@ service = media_parts.service
 
 
 @pytest.mark.parametrize(
-    ("fails", "code"), [("open_session", 1011), ("push_audio", 1011), ("close", 1000)]
+    ("fails", "code"), [("open_session", 1011), ("push_together", 1011), ("close", 1000)]
 )
 def test_a_failing_session_ends_its_call_and_nothing_else(
     service: MediaService, fails: str, code: int

@@ -46,15 +46,19 @@ def finals_by_call(service: RunningService) -> dict[tuple[str, str], list[str]]:
     return finals
 
 
+@pytest.mark.parametrize("carrier", ["h2", "grpc"])
 def test_twenty_calls_at_once_bring_every_frame_once_and_in_order(
-    google: SpeechServerThread,
+    google: SpeechServerThread, carrier: str
 ) -> None:
     """20 calls in real time: each frame arrives once, in order, in its own call."""
     calls = [
         PlannedCall(spoken(n, 200), tenant=f"T{n % 4}", call_sid=f"CA{n:032x}") for n in range(20)
     ]
     with RunningService(
-        SPEECH_EMULATOR_HOST=google.address, WEB_CONCURRENCY=2, STT_QUEUE_FRAMES=ROOMY_QUEUE
+        SPEECH_EMULATOR_HOST=google.address,
+        WEB_CONCURRENCY=2,
+        STT_QUEUE_FRAMES=ROOMY_QUEUE,
+        STT_TRANSPORT=carrier,
     ) as service:
         reports = play(service.url, calls, ramp=1.0)
         service.wait_for(lambda lines: sum("session closed" in x for x in lines) == 20)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -25,6 +26,8 @@ from recognition import Recognition
 from speech_connections import STREAMS_PER_CONNECTION, SpeechConnection, SpeechConnections
 from speech_server_thread import SpeechServerThread
 from stream_faults import Code, StreamFault
+
+pytestmark = pytest.mark.usefixtures("transport")
 
 FIRST = Recognition("en-US").first_request()
 NOBODY = "127.0.0.1:9"  # a connection is lazy: nothing is asked for until a stream is opened
@@ -332,12 +335,13 @@ def busy() -> Iterator[BusyPort]:
     port.close()
 
 
-def test_a_connection_is_back_soon_after_google_is(busy: BusyPort) -> None:
+def test_grpc_is_back_soon_after_google_is(busy: BusyPort) -> None:
     """Tries go on at most a second apart, after 3 s as well: gRPC's own would be 2 s apart by then.
 
     They make up to two minutes of it, in which every stream fails at once.
     """
-    connections = SpeechConnections(None, emulator_host=f"127.0.0.1:{busy.port}")
+    address = f"127.0.0.1:{busy.port}"
+    connections = SpeechConnections(None, emulator_host=address, transport="grpc")
     connection = connections.lease()
     with pytest.raises(grpc.RpcError) as caught:
         list(connection.streaming_recognize(iter([])))
@@ -349,6 +353,32 @@ def test_a_connection_is_back_soon_after_google_is(busy: BusyPort) -> None:
         assert list(connection.streaming_recognize(iter([FIRST]))) == []
         assert [stream.ended for stream in google.streams] == ["half-closed"]
     connections.close()
+
+
+def test_the_next_stream_after_google_is_back_has_a_connection(busy: BusyPort) -> None:
+    """No stream waits for a time at which a connection is tried again: each may try."""
+    address = f"127.0.0.1:{busy.port}"
+    connections = SpeechConnections(None, emulator_host=address, transport="h2")
+    connection = connections.lease()
+    for _ in range(3):
+        with pytest.raises(grpc.RpcError) as caught:
+            list(connection.streaming_recognize(iter([])))
+        assert StreamFault.of(caught.value).code is Code.UNAVAILABLE
+    busy.close()
+    with SpeechServerThread(FrameEcho(), port=busy.port) as google:
+        give_up_at = time.monotonic() + 10.0
+        while not _answers(connection):
+            assert time.monotonic() < give_up_at
+            time.sleep(0.05)  # the pause after a failed try: nothing tells its end
+        assert [stream.ended for stream in google.streams] == ["half-closed"]
+    connections.close()
+
+
+def _answers(connection: SpeechConnection) -> bool:
+    try:
+        return list(connection.streaming_recognize(iter([FIRST]))) == []
+    except grpc.RpcError:
+        return False
 
 
 def test_no_two_tries_to_connect_are_far_apart(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -140,15 +140,18 @@ def test_what_was_taken_up_to_the_stop_is_all() -> None:
     assert results == {None, b"abcd"}
 
 
-@pytest.mark.parametrize("line", range(1, 11))
-def test_a_message_is_not_taken_between_a_stop_and_its_end(line: int) -> None:
+@pytest.mark.parametrize("line", range(1, 6))
+@pytest.mark.parametrize("function", [StreamFeed._next_audio, StreamFeed._note])
+def test_a_message_is_not_taken_between_a_stop_and_its_end(
+    function: Callable[..., object], line: int
+) -> None:
     """The same within the taking itself: it is done before `stop()` returns, or not at all."""
     ring = AudioRing(4, 1_000)
     feed = feed_of(ring)
     ring.append(b"abcd", 0.0)
     feed.start(0)
     stopped = StoppedAt(feed)
-    taken, came = interrupted(feed.take, StreamFeed._next_audio, line, stopped)
+    taken, came = interrupted(feed.take, function, line, stopped)
     assert came
     assert taken == b"abcd"
     assert stopped.positions == [feed.position] == [4]

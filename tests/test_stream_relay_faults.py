@@ -23,6 +23,8 @@ from speech_messages import Message
 from speech_server_faults import Fault, parse_fault
 from speech_server_rules import Limits
 
+pytestmark = pytest.mark.usefixtures("transport")
+
 # the fixtures of this module
 lines, serve = session_parts.lines, session_parts.serve
 

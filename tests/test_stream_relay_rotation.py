@@ -16,6 +16,8 @@ from gcp_stt_stream import SessionLimits
 from relay_limits import RelayLimits
 from shared_speech import SharedSpeech
 
+pytestmark = pytest.mark.usefixtures("transport")
+
 # the fixtures of this module
 lines, serve = session_parts.lines, session_parts.serve
 

@@ -239,7 +239,7 @@ def test_gunicorn_logs_no_websocket(guarded: RunningService) -> None:
 # flask-sock and simple-websocket
 
 
-@pytest.mark.parametrize("fails", ["open_session", "push_audio", "close"])
+@pytest.mark.parametrize("fails", ["open_session", "push_together", "close"])
 def test_only_connection_closed_is_caught(streams: MediaService, fails: str) -> None:
     """Any other exception would be an HTTP 500 in the open WebSocket: a close frame, no more."""
     streams.fails = fails
