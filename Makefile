@@ -4,7 +4,7 @@ PYTHON ?= python3
 SAMPLE ?= samples/clinic-appointment.wav
 BIN := .venv/bin
 
-.PHONY: demo test soak lint serve bench bench-database bench-records clean
+.PHONY: demo test soak lint serve bench bench-database bench-metrics bench-records clean
 
 demo: .venv/.local
 	$(BIN)/python demo.py $(SAMPLE)
@@ -46,6 +46,10 @@ bench/node_modules/.installed: bench/package.json bench/package-lock.json
 	  else echo 'no npm here: the Node peers are left out' >&2; fi
 	@touch $@
 
+# What the metrics cost a worker with 60 calls.
+bench-metrics: .venv/.dev
+	PYTHONPATH=.:tests $(BIN)/python bench/metrics_cost.py
+
 # How late a worker's loop is with a database that is well, slow, under load or gone.
 bench-database: .venv/.dev
 	PYTHONPATH=.:tests $(BIN)/python bench/database_delay.py
@@ -63,8 +67,10 @@ clean:
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-local.txt
 	@touch $@
 
+# promtool is what the tests of ops/ need; without it they are skipped (in CI they fail).
 .venv/.dev: requirements.txt requirements-local.txt requirements-dev.txt \
   bench/requirements.txt | .venv/bin/python
 	@echo 'installing into .venv (once) …'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	-@sh ops/get_promtool.sh $(BIN)
 	@touch $@

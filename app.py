@@ -21,18 +21,23 @@ import api_door
 import api_server
 import health
 import media_ws_ai
+import metrics_page
 import record_link
 import twilio_commands
 import voice_webhooks
 import worker_room
 from audio_tick import AudioTick
 from businesses import Business
+from call_listener import CallListener
 from call_log import CallLog, configure_logging, logger
+from call_records import CallParties, CallRecord
 from command_line import is_listing
 from errors import SettingsError
 from gcp_stt_stream import SessionLimits, StreamingSTTSession
 from google_credentials import load_credentials
 from media_socket import MediaSocket
+from metrics import Metrics
+from metrics_pulse import BusinessLabels, MetricsPulse
 from recognition import Recognition
 from record_service import RecordService
 from registry import CallRegistry, LiveCall
@@ -43,8 +48,7 @@ from speech_accounts import SpeechAccounts
 from speech_connections import SpeechConnections
 from stream_admission import StreamAdmission
 from stream_tokens import StreamTokens
-from trust import Door, signature_of
-from utterances import Final, Interim, Utterance
+from trust import Door, check_metrics_token, signature_of
 from voice_webhooks import VoiceWebhooks
 
 # Twilio's forms are about 1 KB
@@ -58,7 +62,13 @@ class Service:
     settings: Settings
     registry: CallRegistry
     records: RecordService
+    pulse: MetricsPulse
     _draining: threading.Lock = field(default_factory=threading.Lock)
+
+    def start(self) -> None:
+        """Begin, in the process that takes the calls."""
+        self.pulse.start()
+        self.records.start()
 
     def drain(self) -> None:
         """Take no more calls and end the live ones cleanly, within `DRAIN_SECONDS`.
@@ -72,6 +82,7 @@ class Service:
             if live or left:
                 logger.info("[DRAIN] ended %d calls, %d did not end in time", live - left, left)
             self.records.stop()
+            self.pulse.stop()
 
 
 def create_app(settings: Settings | None = None) -> Flask:
@@ -80,6 +91,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     Raises `SettingsError`.
     """
     settings = settings or Settings.from_env(os.environ)
+    check_metrics_token(settings)
     configure_logging()
     registry = CallRegistry(
         settings.max_concurrent_calls,
@@ -95,6 +107,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = WEBHOOK_BYTES
     records = RecordService(settings, record_link.here(), registry)
     businesses = records.businesses
+    metrics = Metrics()
     tokens = StreamTokens(settings.secret_key or secrets.token_hex(32))
     door = Door(signature_of(settings))
     if not door.is_guarded:
@@ -102,13 +115,23 @@ def create_app(settings: Settings | None = None) -> Flask:
             "[TRUST] ALLOW_UNSIGNED=1: anybody who reaches this port can open streams, at your cost"
         )
 
+    labels = BusinessLabels(businesses, guarded=door.is_guarded)
+    pulse = MetricsPulse(metrics, registry, businesses, labels, records, shared)
+
     def make_log(call_sid: str, tenant_id: str, track: str = "") -> CallLog:
         return CallLog(call_sid, tenant_id, track=track, transcripts=settings.log_transcripts)
+
+    def begin_record(slot: LiveCall, parties: CallParties) -> CallRecord:
+        pulse.call_started(slot.tenant_id)
+        return records.begin(slot, parties)
 
     def open_session(slot: LiveCall, track: str) -> StreamingSTTSession:
         business = businesses.of_id(slot.tenant_id) or Business(slot.tenant_id)
         log = make_log(slot.call_sid, slot.tenant_id, track)
-        return _open_session(settings, accounts.of(business), shared, business, log, slot, track)
+        listener = CallListener(log, slot.record, track, metrics)
+        session = _open_session(settings, accounts.of(business), shared, business, log, listener)
+        pulse.watch(session)
+        return session
 
     flask_sock.Server = MediaSocket  # see media_socket.py for what it does better
     app.config["SOCK_SERVER_OPTIONS"] = {"tick": AudioTick(settings.stt_batch_ms)}
@@ -119,7 +142,7 @@ def create_app(settings: Settings | None = None) -> Flask:
             door,
             StreamAdmission(businesses, tokens, guarded=door.is_guarded),
             open_session,
-            records.begin,
+            begin_record,
             make_log,
             start_seconds=settings.start_seconds,
             max_half_open=settings.max_half_open,
@@ -137,7 +160,8 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.register_blueprint(voice_webhooks.make_blueprint(webhooks, door))
     app.register_blueprint(api_door.make_blueprint(api_server.socket_of(records.worker_id)))
     app.cli.add_command(twilio_commands.group)
-    app.extensions["tamlil"] = Service(settings, registry, records)
+    app.register_blueprint(metrics_page.make_blueprint(settings, metrics.registry))
+    app.extensions["tamlil"] = Service(settings, registry, records, pulse)
     return app
 
 
@@ -147,22 +171,9 @@ def _open_session(
     shared: SharedSpeech,
     business: Business,
     log: CallLog,
-    slot: LiveCall,
-    track: str,
+    listener: CallListener,
 ) -> StreamingSTTSession:
-    """A track's session, whose results are logged and noted in the call's record."""
-    record = slot.record
-
-    def partial(interim: Interim) -> None:
-        log.partial(interim.text, interim.delay_ms)
-        if record is not None:
-            record.heard(interim.delay_ms)
-
-    def final(final: Final, _utterance: Utterance) -> None:
-        log.final(final.text, fallback=final.fallback)
-        if record is not None:
-            record.said(track, final)
-
+    """A track's session, whose results go to `listener`."""
     return StreamingSTTSession(
         connections,
         Recognition(
@@ -173,8 +184,8 @@ def _open_session(
             hints=business.hints,
         ),
         log=log,
-        on_partial=partial,
-        on_final=final,
+        on_partial=listener.partial,
+        on_final=listener.final,
         shared=shared,
         tenant_id=business.tenant_id,
         limits=SessionLimits(
@@ -213,7 +224,7 @@ def _app_or_exit() -> Flask:
     except SettingsError as fault:
         print(f"tamlil: {fault}", file=sys.stderr)
         sys.exit(2)
-    app.extensions["tamlil"].records.start()
+    app.extensions["tamlil"].start()
     # flask run ends at Ctrl-C; a gunicorn worker has drained before it comes here
     atexit.register(app.extensions["tamlil"].drain)
     return app

@@ -27,6 +27,7 @@ from google_stream import GoogleStream
 from queue_depth import SAMPLE_SECONDS, QueueDepth
 from recognition import DEFAULT_MODEL, Recognition
 from relay_limits import RelayLimits
+from session_sample import SessionSample
 from shared_speech import SharedSpeech
 from speech_connections import SpeechConnections
 from stream_faults import StreamFault, is_about_model
@@ -302,9 +303,9 @@ class StreamingSTTSession:
         with self._close_lock:
             if self._closed:
                 return
-            self._closed = True
             left = self._ring.lose(0, self._ring.end)
             self.lost = self._unheard + self._relay.lost_frames + left
+            self._closed = True
             self._waiting.discard(self._ring)
         if self.lost:
             self._log.lost(self.lost)
@@ -312,15 +313,42 @@ class StreamingSTTSession:
 
     def counts(self) -> StreamCounts:
         """What was counted in this session; true once it is closed."""
-        sent = sum(feed.sent_bytes for feed in self._feeds) + self._fallback.sent_bytes
         return StreamCounts(
             self.frames,
             self.dropped,
             self.lost * FRAME_SECONDS,
             self._relay.rotations,
             self._ring.clock / BYTES_PER_SECOND,
-            sent / BYTES_PER_SECOND,
+            self._sent_bytes / BYTES_PER_SECOND,
         )
+
+    @property
+    def ended(self) -> bool:
+        """Whether the session is closed, and its counts are final."""
+        return self._closed
+
+    def sample(self) -> SessionSample:
+        """How it stands at this moment. Any thread; never waits."""
+        relay = self._relay
+        feed = relay.feed
+        live = feed if feed is not None and not feed.behind else None
+        return SessionSample(
+            self.frames,
+            self.dropped,
+            max(self.lost, self._unheard + relay.lost_frames),
+            self.gaps,
+            self.filled_bytes,
+            self._sent_bytes,
+            relay.rotations,
+            relay.streams,
+            0 if live is None else live.waiting,
+            None if live is None else live.delay_seconds,
+        )
+
+    @property
+    def _sent_bytes(self) -> int:
+        """How much audio Google got, replays and plain calls included."""
+        return sum([feed.sent_bytes for feed in self._feeds]) + self._fallback.sent_bytes
 
     # The streaming thread
 

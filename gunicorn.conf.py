@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import metrics_files
 import worker_room
 from errors import SettingsError
 from settings import Settings
@@ -51,11 +52,19 @@ _board = worker_room.RoomBoard()
 
 
 def on_starting(server: Any) -> None:
-    """Check the credentials once, before any worker is started, in a process of its own."""
+    """Check the credentials once, before any worker is started, in a process of its own.
+
+    And make the place where the workers leave their figures: at a reload it stays.
+    """
     preflight = Path(__file__).with_name("preflight.py")
     exit_code = subprocess.run([sys.executable, str(preflight)], check=False).returncode
     if exit_code:
         sys.exit(exit_code)
+    server.metrics_files = metrics_files.make()
+
+
+def on_exit(server: Any) -> None:
+    metrics_files.remove(server.metrics_files)
 
 
 def pre_fork(server: Any, worker: Any) -> None:
@@ -70,3 +79,4 @@ def post_fork(server: Any, worker: Any) -> None:
 def child_exit(server: Any, worker: Any) -> None:
     board, place = worker.room
     board.give_back(place)
+    metrics_files.forget(worker.pid)

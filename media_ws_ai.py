@@ -18,6 +18,7 @@ from collections.abc import Callable
 from flask import Blueprint, abort, request
 from flask_sock import ConnectionClosed, Sock
 
+import tallies
 import twilio_messages
 from call_log import CallLog, logger
 from call_records import CallParties
@@ -269,6 +270,7 @@ class MediaCall:
 
     def _refuse(self, code: int, reason: str) -> None:
         self._refused = True
+        tallies.refused_stream(code)
         self._log.refused(code, reason)
 
     def _hang_up(self, code: int, reason: str) -> None:
@@ -324,6 +326,7 @@ def make_blueprint(
         door.check_upgrade(request)
         if half_open.is_full:
             logger.warning("[WS] refused: 503 %d sockets have not said their start", half_open.now)
+            tallies.refused(tallies.Refusal.HALF_OPEN)
             abort(503)
 
     def media(socket: MediaSocket, tenant: str | None = None) -> None:

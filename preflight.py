@@ -15,13 +15,14 @@ from businesses import load_businesses
 from errors import SettingsError
 from google_credentials import load_credentials
 from settings import Settings
-from trust import signature_of
+from trust import check_metrics_token, signature_of
 
 
 def main() -> int:
     try:
         settings = Settings.from_env(os.environ)
         signature_of(settings)
+        check_metrics_token(settings)
         load_businesses(settings.businesses)
         load_credentials(settings)
         record_setup.prepare(settings)

@@ -25,6 +25,7 @@ from errors import RecordFault, StoreAway
 from native_threads import Bell, NativeThreads
 from record_messages import (
     EndCall,
+    EventCounts,
     Known,
     Leave,
     NotWritten,
@@ -79,6 +80,7 @@ class RecordLink:
         self._clock = clock
         self._answered = Bell(native)
         self._first_businesses = Bell(native)
+        self.events: EventCounts | None = None  # as the process said last
         self._known: list[Business] | None = None
         self._answer: Written | NotWritten | None = None
         self._asked = 0
@@ -181,6 +183,8 @@ class RecordLink:
             self._first_businesses.ring()
         elif isinstance(message, EndCall):
             self._native.tell(self.end_call, message.call_sid, message.reason)
+        elif isinstance(message, EventCounts):
+            self.events = message
         else:
             self._answer = message
             self._answered.ring()

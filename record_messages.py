@@ -70,8 +70,22 @@ class EndCall(msgspec.Struct, frozen=True, tag=True):
     reason: str
 
 
+class EventCounts(msgspec.Struct, frozen=True, tag=True):
+    """How the events on their way out stand: those that wait, in the whole database.
+
+    `oldest_seconds`: the age of the oldest of them. What this process has sent since its start is
+    `delivered`; posts of it that `failed`, events that were `given_up`.
+    """
+
+    waiting: int = 0
+    oldest_seconds: float = 0.0
+    delivered: int = 0
+    failed: int = 0
+    given_up: int = 0
+
+
 ToProcess = Write | Leave
-ToWorker = Written | NotWritten | Known | EndCall
+ToWorker = Written | NotWritten | Known | EndCall | EventCounts
 
 _to_process = msgspec.msgpack.Decoder(ToProcess)
 _to_worker = msgspec.msgpack.Decoder(ToWorker)

@@ -63,6 +63,7 @@ class RecordProcess:
         self._sender = WebhookSender(
             WebhookQueue(self._engines, worker_id),
             WebhookClient(allow_private=settings.webhook_allow_private),
+            on_counts=self._say,
         )
 
     def run(self) -> None:

@@ -8,6 +8,7 @@ from call_log import logger
 from call_records import CallOver, CallParties, CallRecord
 from known_businesses import KnownBusinesses
 from record_link import RecordLink
+from record_messages import EventCounts
 from record_writer import RecordWriter
 from registry import CallRegistry, LiveCall
 from settings import Settings
@@ -32,6 +33,11 @@ class RecordService:
     def worker_id(self) -> str:
         """What records know this worker by."""
         return self._link.worker_id
+
+    @property
+    def events(self) -> EventCounts | None:
+        """How the events to businesses stand, as was said last; None before it was."""
+        return self._link.events
 
     def start(self) -> None:
         """Begin to hand over, and wait until the businesses are known; after any fork."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -119,6 +120,7 @@ class CallRegistry:
         self._ended = threading.Condition(self._lock)
         self._calls: dict[str, LiveCall] = {}
         self._finishing: set[LiveCall] = set()
+        self._ended_by_code: Counter[int] = Counter()
         self._draining = False
         self._reaper_pid = 0
         self._reaper_stop = threading.Event()
@@ -213,6 +215,7 @@ class CallRegistry:
             if call.closing:
                 return False
             call.closing = True
+            self._ended_by_code[code] += 1
             if self._calls.get(call.call_sid) is call:
                 del self._calls[call.call_sid]
                 self._say_room()
@@ -267,6 +270,16 @@ class CallRegistry:
         """How many slots are taken."""
         with self._lock:
             return len(self._calls)
+
+    def live_by_tenant(self) -> Counter[str]:
+        """How many slots are taken, by business."""
+        with self._lock:
+            return Counter(call.tenant_id for call in self._calls.values())
+
+    def ended_by_code(self) -> Counter[int]:
+        """How many streams that had a slot have ended, by the code they were closed with."""
+        with self._lock:
+            return Counter(self._ended_by_code)
 
     @property
     def full(self) -> bool:

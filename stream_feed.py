@@ -71,6 +71,7 @@ class StreamFeed:
         self.position = 0  # the position after what was taken
         self.sent_bytes = 0
         self.lost_frames = 0  # evicted before they could be sent
+        self.delay_seconds: float | None = None  # of the last message, since its last frame came
         self.frames_taken = 0  # in the ring's count
         self.behind = True  # there is more than live audio to be taken
         self.unanswered_loud_bytes = 0  # loud audio since `answered()`
@@ -193,8 +194,11 @@ class StreamFeed:
 
     def _note(self, chunk: Chunk, size: int) -> bytes:
         audio = self._take(chunk, size)
-        begin = max(self._clock(), self._next_message)
-        self._next_message = begin + len(audio) / BYTES_PER_SECOND / REPLAY_SPEED
+        now = self._clock()
+        self.delay_seconds = now - chunk.arrived
+        self._next_message = (
+            max(now, self._next_message) + len(audio) / BYTES_PER_SECOND / REPLAY_SPEED
+        )
         if is_loud(audio):
             self.unanswered_loud_bytes += len(audio)
             self.quiet_bytes = 0

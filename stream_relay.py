@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any
 
+import tallies
 from audio_coverage import AudioCoverage
 from audio_ring import BYTES_PER_SECOND, AudioRing
 from call_log import CallLog, worth_saying
@@ -133,6 +134,11 @@ class StreamRelay:
         """How many frames nobody answered for, so far."""
         return self._coverage.lost_frames
 
+    @property
+    def streams(self) -> int:
+        """How many streams are open."""
+        return (self._current is not None) + (self._next is not None)
+
     def close(self, seconds: float) -> None:
         """The call is over, its ring is closed: finish within so many seconds."""
         self._events.put(Closed(seconds))
@@ -233,7 +239,9 @@ class StreamRelay:
         try:
             stream = self._new_stream(self._new_feed())
         except Exception as error:  # no thread, no connection: the next try may have them
-            self._failed(StreamFault(Code.UNKNOWN, f"no stream could be begun: {error!r}"))
+            fault = StreamFault(Code.UNKNOWN, f"no stream could be begun: {error!r}")
+            tallies.stream_failed(fault)
+            self._failed(fault)
             if worth_saying(self._trouble.attempts):
                 self._log.crashed("STT")
             self._try_again_in(self._pause())
@@ -309,6 +317,7 @@ class StreamRelay:
     def _ended(self, stream: GoogleStream, fault: StreamFault | None) -> None:
         if stream is self._next:
             self._next = self._change_at = None
+            tallies.stream_failed(fault or _ENDED)
             self._failed(fault or _ENDED, stream)
             pause = self._pause()
             self._not_before = self._clock() + pause
@@ -320,6 +329,7 @@ class StreamRelay:
         if fault is not None:
             self._trouble.fault = fault
         drained, self._drained_by = self._drained_by is not None, None
+        _tell_end(fault, drained)
         self._current, self.feed = None, None
         self._coverage.lost_frames += stream.feed.lost_frames
         self._ring.on_chunk = _nothing
@@ -541,6 +551,11 @@ class StreamRelay:
             self._become_deaf(fault)
         else:
             self._give_to_fallback(self._ring.end)
+
+
+def _tell_end(fault: StreamFault | None, drained: bool) -> None:
+    if fault is not None or not drained:
+        tallies.stream_failed(fault or _ENDED)
 
 
 def _is_response(event: Any) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from flask import Request, abort
 
+import tallies
 from call_log import logger, one_line
 from errors import SettingsError
 from settings import Settings
@@ -15,6 +16,8 @@ from twilio_signature import HEADER, TwilioSignature
 
 # As many as 64 random bits in hex; what the README tells people to make has 64 characters.
 SECRET_KEY_LENGTH = 16
+
+METRICS_TOKEN_LENGTH = 16
 
 _SHOWN = 80  # characters of a path that somebody made up
 
@@ -38,6 +41,15 @@ def signature_of(settings: Settings) -> TwilioSignature | None:
             'python -c "import secrets; print(secrets.token_hex(32))" makes one'
         )
     return TwilioSignature(settings.twilio_auth_tokens, settings.public_url)
+
+
+def check_metrics_token(settings: Settings) -> None:
+    """Raises `SettingsError` if the token for `/metrics` is one that can be guessed."""
+    if settings.metrics_token and len(settings.metrics_token) < METRICS_TOKEN_LENGTH:
+        raise SettingsError(
+            f"METRICS_TOKEN: must have {METRICS_TOKEN_LENGTH} characters or more, so that nobody "
+            'guesses it: python -c "import secrets; print(secrets.token_hex(16))" makes one'
+        )
 
 
 class Door:
@@ -78,4 +90,5 @@ class Door:
                 one_line(request.path)[:_SHOWN],
                 one_line(request.remote_addr or "-"),
             )
+            tallies.refused(tallies.Refusal.SIGNATURE)
             abort(403)

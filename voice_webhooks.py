@@ -14,12 +14,14 @@ from urllib.parse import urlencode
 
 from flask import Blueprint, Response, request
 
+import tallies
 import voice_answers
 from businesses import Business, FindsBusinesses
 from call_log import logger, one_line
 from call_records import CallParties
 from registry import CallRegistry
 from stream_tokens import StreamGrant, StreamTokens
+from tallies import Refusal
 from trust import Door
 from twilio_messages import is_identifier
 from voice_answers import StreamOffer
@@ -64,10 +66,12 @@ class VoiceWebhooks:
         """`POST /voice`: take a call."""
         if not self._businesses.is_read:
             self._say("turned away", "-", "the database is away, no business is known yet")
+            tallies.refused(Refusal.NO_DATABASE)
             return voice_answers.turn_away(Business(), self._language)
         business = self._businesses.of_number(request.form.get("To", ""))
         if business is None:
             self._say("no business", "-", one_line(request.form.get("To", ""))[:40])
+            tallies.refused(Refusal.NO_BUSINESS)
             return voice_answers.nobody(self._language)
         return self._take(business, retries=0)
 
@@ -82,6 +86,7 @@ class VoiceWebhooks:
         if retries > MOST_RETRIES:
             ended = f"{MOST_RETRIES + 1} streams in a row ended"
             self._say("turned away", business.tenant_id, ended)
+            tallies.refused(Refusal.STREAMS_ENDED)
             return voice_answers.turn_away(business, self._language, answered=True)
         return self._take(business, retries, answered=True)
 
@@ -100,6 +105,7 @@ class VoiceWebhooks:
         full = self._registry.why_full(business.tenant_id, business.max_calls)
         if full is not None and not (self._registry.full and self._room_beside()):
             self._say("turned away", business.tenant_id, full)
+            tallies.refused(Refusal.TURNED_AWAY_FULL)
             return voice_answers.turn_away(business, self._language, answered=answered)
         offer = self._offer(business, retries)
         if business.forward:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, CursorResult, select, update
+from sqlalchemy import ColumnElement, CursorResult, func, select, update
 from sqlalchemy.orm import Session, aliased
 
 from database import Engines, now
@@ -28,6 +28,8 @@ SEATS_OF_A_BUSINESS = 2
 LEASE_SECONDS = 45.0
 _LOOK_AT = 8
 _ERROR_LENGTH = 300
+# So many are counted: a look every few seconds must not cost more
+MOST_COUNTED = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,21 @@ class WebhookQueue:
             # in the same order everywhere, so that two senders never wait for each other
             taken = [event_id for event_id in sorted(found) if self._claim(session, event_id, at)]
             return self._deliveries(session, taken)
+
+    def waiting(self) -> tuple[int, float]:
+        """How many events are still to be sent, of all businesses, and the oldest one's age (s)."""
+        some = (
+            select(Event.created_at)
+            .where(Event.next_try_at.is_not(None))
+            .limit(MOST_COUNTED)
+            .subquery()
+        )
+        with self._engines.reading() as session:
+            count, oldest = session.execute(
+                select(func.count(), func.min(some.c.created_at)).select_from(some)
+            ).one()
+        age = 0.0 if oldest is None else (self.now() - oldest).total_seconds()
+        return count, max(0.0, age)
 
     def delivered(self, delivery: Delivery) -> bool:
         """It has arrived. False: it is not this sender's any more."""

@@ -20,6 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from call_log import logger, one_line, worth_saying
 from errors import BadWebhook
+from record_messages import EventCounts
 from webhook_client import PostFailed, WebhookClient
 from webhook_queue import LEASE_SECONDS, Delivery, WebhookQueue
 from webhook_signing import signed_headers
@@ -31,6 +32,7 @@ TRIED_FOR = timedelta(hours=24)
 _LOOK_SECONDS = 1.0
 _NO_WEBHOOKS_SECONDS = 5.0
 _AWAY_SECONDS = 2.0
+_COUNT_SECONDS = 5.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 5.0, 3600.0
 _GONE = 410
 # With the database, each by a connection; the records' own writing has others
@@ -77,7 +79,10 @@ def post_event(
 
 
 class WebhookSender:
-    """Sends what `queue` has through `client`. `pause` tells the back-off, by tries so far."""
+    """Sends what `queue` has through `client`. `pause` tells the back-off, by tries so far.
+
+    `on_counts` is told now and then how the events stand.
+    """
 
     def __init__(
         self,
@@ -85,6 +90,7 @@ class WebhookSender:
         client: WebhookClient,
         *,
         pause: Callable[[int], float] = pause_after,
+        on_counts: Callable[[EventCounts], object] = lambda counts: None,
     ) -> None:
         self._queue = queue
         self._client = client
@@ -94,7 +100,10 @@ class WebhookSender:
         self._awake = threading.Event()
         self._stopping = threading.Event()
         self._busy: Counter[str] = Counter()  # posts on their way, by business
+        self._on_counts = on_counts
+        self._count_at = float("-inf")
         self._failures = 0  # of the database, in a row
+        self.delivered = 0
         self.failed = 0
         self.given_up = 0
 
@@ -120,9 +129,10 @@ class WebhookSender:
         with self._change:
             busy = +self._busy
         seats = SEATS - busy.total()
-        if seats <= 0:
-            return _LOOK_SECONDS  # or as soon as there is one
         try:
+            self.tell_counts()
+            if seats <= 0:
+                return _LOOK_SECONDS  # or as soon as there is one
             taken = self._step(self._queue.take, seats, busy)
         except SQLAlchemyError as error:
             return self._say_away(error)
@@ -148,6 +158,17 @@ class WebhookSender:
                 pause = _AWAY_SECONDS
             self._awake.wait(pause)
             self._awake.clear()
+
+    def tell_counts(self) -> None:
+        """Say how the events stand, if it is time to. Raises SQLAlchemy's errors."""
+        now = time.monotonic()
+        if now < self._count_at:
+            return
+        self._count_at = now + _COUNT_SECONDS
+        waiting, oldest_seconds = self._step(self._queue.waiting)
+        self._on_counts(
+            EventCounts(waiting, oldest_seconds, self.delivered, self.failed, self.given_up)
+        )
 
     def _deliver(self, delivery: Delivery) -> None:
         following: Delivery | None = delivery
@@ -188,6 +209,7 @@ class WebhookSender:
 
     def _note(self, delivery: Delivery, sent: Sent, go_on: bool) -> Delivery | None:
         if sent.error is None:
+            self.delivered += 1
             if go_on:
                 return self._step(self._queue.delivered_take_next, delivery)
             self._step(self._queue.delivered, delivery)

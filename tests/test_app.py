@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from flask import Flask
+from metrics_parts import pulse_of
 from running_service import RunningService
 
 import call_log
@@ -105,7 +106,7 @@ def test_a_second_drain_counts_no_call_again(monkeypatch: pytest.MonkeyPatch) ->
 
     registry = CallRegistry(2, thread_class=Thread)
     records = RecordService(Settings(), RecordLink(NativeThreads()), registry)
-    service = Service(Settings(), registry, records)
+    service = Service(Settings(), registry, records, pulse_of(registry, records))
     registry.take_slot("CA1")
     monkeypatch.setattr(call_log.logger, "handlers", [handler])
     monkeypatch.setattr(call_log.logger, "level", logging.INFO)

@@ -675,3 +675,15 @@ def test_after_many_calls_at_once_every_slot_is_back() -> None:
     assert registry.drain(FOREVER) == 0
     assert sessions
     assert all(session.closes == 1 for session in sessions)
+
+
+def test_calls_are_counted_by_business_and_ends_by_code(registry: CallRegistry) -> None:
+    """Who is live now, and how those that are not were closed: each once."""
+    for number, tenant in enumerate(("clinic", "clinic", "garage")):
+        registry.take_slot(f"CA{number}", tenant)
+    assert registry.live_by_tenant() == {"clinic": 2, "garage": 1}
+    registry.close_session("CA0", code=1006)
+    registry.close_session("CA0", code=1006)
+    registry.close_session("CA2")
+    assert registry.live_by_tenant() == {"clinic": 1}
+    assert registry.ended_by_code() == {1006: 1, 1000: 1}

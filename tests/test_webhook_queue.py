@@ -145,3 +145,19 @@ def test_what_waits_behind_a_failure_is_not_looked_at(engines: Engines) -> None:
 def test_without_webhooks_there_is_little_to_look_for(engines: Engines) -> None:
     """Which the queue says, so that its sender looks less often."""
     assert WebhookQueue(engines, "w1").take(8, {}) is None
+
+
+def test_what_waits_is_counted_with_its_age(engines: Engines) -> None:
+    """What arrived or was given up does not wait; what failed and is tried again does."""
+    add_webhook(engines, "clinic", URL)
+    clock = HandClock()
+    queue = WebhookQueue(engines, "w1", now=clock)
+    assert queue.waiting() == (0, 0.0)
+    for number in range(3):
+        add_events(engines, "clinic", f"CA{number}", range(1), AT + timedelta(seconds=number))
+    clock.move(seconds=10)
+    assert queue.waiting() == (3, 10.0)
+    first, second = take(queue)
+    assert queue.delivered(first)
+    assert queue.failed(second, "answered 500", clock.at + timedelta(hours=1))
+    assert queue.waiting() == (2, 9.0)

@@ -17,6 +17,7 @@ from webhook_receiver import Answer, WebhookReceiver
 from database import Engines, now
 from local_stack import free_port
 from models import Webhook
+from record_messages import EventCounts
 from webhook_client import WebhookClient
 from webhook_queue import WebhookQueue
 from webhook_sender import SEATS, TRIED_FOR, WebhookSender, pause_after
@@ -285,3 +286,20 @@ def wait_until(holds: Callable[[], bool], seconds: float = 20.0) -> None:
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.02)  # it is another thread's counter, which tells nobody
+
+
+def test_how_the_events_stand_is_said(engines: Engines, receiver: WebhookReceiver) -> None:
+    """What waits in the database, and what this sender has done; not at every turn."""
+    add_webhook(engines, "clinic", receiver.url)
+    add_events(engines, "clinic", "CA1", range(3), now())
+    receiver.decide = lambda event: Answer(500 if event["data"]["n"] == 1 else 200)
+    told: list[EventCounts] = []
+    sender = WebhookSender(
+        WebhookQueue(engines, "w1"), WebhookClient(allow_private=True), on_counts=told.append
+    )
+    sender.turn()
+    sender.turn()
+    assert [(one.waiting, one.delivered, one.failed) for one in told] == [(3, 0, 0)]
+    assert sender.wait_until_idle(20)
+    sender.stop()
+    assert (sender.delivered, sender.failed, sender.given_up) == (1, 1, 0)
