@@ -33,10 +33,16 @@ def is_variable(name: str) -> bool:
     return _VARIABLE.fullmatch(name) is not None
 
 
-def check(business: Business) -> None:
-    """Raise `BadBusiness`, in one line that says how to mend it, if `business` cannot be."""
+def check(business: Business, usual_language: str | None = None) -> None:
+    """Raise `BadBusiness`, in one line that says how to mend it, if `business` cannot be.
+
+    `usual_language`: what is spoken where a business does not say, if that is known.
+    """
     for rule in _RULES:
         rule(business)
+    language = business.language or usual_language
+    if business.model is not None:
+        check_model(language, business.model)
 
 
 def _check_id(business: Business) -> None:
@@ -59,8 +65,6 @@ def _check_numbers(business: Business) -> None:
 def _check_recognition(business: Business) -> None:
     if business.language is not None:
         check_language(business.language)
-    if business.model is not None:
-        check_model(business.language, business.model)
     if len(business.hints) > MOST_HINTS or sum(map(len, business.hints)) > HINTS_LENGTH:
         raise BadBusiness(
             f"hints are at most {MOST_HINTS:,} phrases, {HINTS_LENGTH:,} characters in all"

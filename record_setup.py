@@ -26,6 +26,7 @@ MIGRATIONS = Path(__file__).with_name("migrations")
 def database_app(settings: Settings) -> Flask:
     """An application with the database, `flask db` and nothing else. Raises `SettingsError`."""
     app = Flask("tamlil")
+    app.config["STT_LANGUAGE"] = settings.stt_language
     attach(app, database_url(settings.database_url))
     add_migrations(app)
     return app

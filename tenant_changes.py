@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+from flask import current_app
 
 import business_rules
 from business_records import load_number, load_tenant, number_owner, numbers_of
@@ -34,7 +35,7 @@ def load_business(tenant_id: str) -> Business:
 
 def create_business(business: Business) -> Business:
     """Add a new business. Raises `BadBusiness` also if its id or a number is another one's."""
-    business_rules.check(business)
+    business_rules.check(business, _usual_language())
     if db.session.get(Tenant, business.tenant_id) is not None:
         raise BadBusiness(
             f"there is a business {business.tenant_id} already; "
@@ -56,7 +57,7 @@ def change_business(tenant_id: str, changes: dict[str, Any]) -> tuple[Business, 
     if changes.get("name") == "":
         changes = changes | {"name": tenant_id}
     after = msgspec.structs.replace(before, **changes)
-    business_rules.check(after)
+    business_rules.check(after, _usual_language())
     tenant = load_tenant(tenant_id)
     for field in changes:
         value = getattr(after, field)
@@ -71,7 +72,7 @@ def add_number(tenant_id: str, number: str) -> Business:
     if number in before.numbers:
         raise BadBusiness(f"{number} belongs to {tenant_id} already")
     after = msgspec.structs.replace(before, numbers=(*before.numbers, number))
-    business_rules.check(after)
+    business_rules.check(after, _usual_language())
     _must_be_free(tenant_id, number)
     db.session.add(TenantNumber(number=number, tenant_id=tenant_id))
     db.session.flush()
@@ -93,3 +94,9 @@ def _must_be_free(tenant_id: str, number: str) -> None:
             f"{number} belongs to {owner}; flask tenant number remove {owner} {number} "
             f"frees it for {tenant_id}"
         )
+
+
+def _usual_language() -> str | None:
+    """STT_LANGUAGE, where the command has the service's environment."""
+    usual: str | None = current_app.config.get("STT_LANGUAGE")
+    return usual
