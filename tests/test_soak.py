@@ -9,15 +9,18 @@ import asyncio
 import itertools
 import json
 import os
+import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
-from running_service import ROOMY_QUEUE, RunningService
+from running_service import PROJECT, ROOMY_QUEUE, RunningService
+from test_service_streams import by_call, check_call
 
 from frame_echo import numbered_frame
-from speech_server_thread import SpeechServerThread
 from twilio_calls import PlannedCall, play_calls
 from twilio_stream import End
 
@@ -70,13 +73,38 @@ def draw(times: list[float], samples: list[dict[str, int]], file: str) -> None:
     figure.savefig(file)
 
 
+@contextmanager
+def google_elsewhere() -> Iterator[str]:
+    """The stand-in for Google in a process of its own: with 60 calls it has enough to do."""
+    command = [sys.executable, "local_speech_server.py", "--recogniser", "frames", "--port", "0"]
+    process = subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        yield process.stdout.readline().split(" listening on ")[1].split()[0]
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def check_ended(service: RunningService) -> int:
+    """Hold the calls that have ended to the law, and forget them; how many they were."""
+    calls = by_call(service)
+    ended = [lines for lines in calls.values() if any(line.kind == "closed" for line in lines)]
+    for lines in ended:
+        check_call(lines)
+    with service._change:
+        service.lines.clear()
+        service.line_times.clear()
+    return len(ended)
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(MINUTES * 60 + 180)
-def test_long_calls_and_churn_leave_nothing_behind(google: SpeechServerThread) -> None:
+def test_long_calls_and_churn_leave_nothing_behind() -> None:
     """Rounds of 60 calls of 30 s with short calls coming and going: counts and memory stay flat."""
     samples: list[dict[str, int]] = []
     times: list[float] = []
-    calls = 0
+    calls = ended = 0
 
     async def one_round(url: str) -> int:
         """The long calls, and short ones beside them until they end; how many there were."""
@@ -93,28 +121,29 @@ def test_long_calls_and_churn_leave_nothing_behind(google: SpeechServerThread) -
         assert [report.error for report in await long] == [None] * LONG_CALLS
         return played
 
-    with RunningService(
-        RunningService.probed,
-        SPEECH_EMULATOR_HOST=google.address,
-        WEB_CONCURRENCY=1,
-        MAX_CONCURRENT_CALLS=LONG_CALLS + 5 * SHORT_CALLS,
-        STT_QUEUE_FRAMES=ROOMY_QUEUE,  # what a starved machine drops is not the point here
-    ) as service:
+    with (
+        google_elsewhere() as google,
+        RunningService(
+            RunningService.probed,
+            SPEECH_EMULATOR_HOST=google,
+            WEB_CONCURRENCY=1,
+            MAX_CONCURRENT_CALLS=LONG_CALLS + 5 * SHORT_CALLS,
+            STT_QUEUE_FRAMES=ROOMY_QUEUE,  # what a starved machine drops is not the point here
+        ) as service,
+    ):
         began = time.monotonic()
         until = began + MINUTES * 60
         while time.monotonic() < until:
-            calls += asyncio.run(one_round(service.url))
-            google.wait_for(lambda: google.open_streams == 0, timeout=10)
-            for record in google.streams:  # each stream is one call's, whole but for cut ends
-                assert [seq for _, seq in record.frames] == list(range(len(record.frames)))
-                assert len({call for call, _ in record.frames}) <= 1
-            google.forget_ended()
+            played = asyncio.run(one_round(service.url))
+            calls += played
+            service.wait_for(lambda x, n=played: sum("[WS] closed" in y for y in x) >= n)  # type: ignore[misc]  # its default is a number
+            ended += check_ended(service)
             samples.append(counts(service))
             times.append((time.monotonic() - began) / 60)
             print(f"{calls} calls: {samples[-1]}", flush=True)
     if plot := os.environ.get("SOAK_PLOT"):
         draw(times, samples, plot)
-    assert service.count("dropped=0") >= service.count("session closed") == calls
+    assert ended == calls
     settled, last = samples[len(samples) // 3], samples[-1]
     assert last["live"] == 0
     for name in settled:
