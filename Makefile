@@ -13,8 +13,8 @@ demo: .venv/.local
 test: .venv/.dev
 	$(BIN)/python -m pytest -n 3 --dist worksteal
 
-# Outages, a thousand calls with random faults, ten thousand strangers, 10 minutes of calls that come
-# and go: half an hour, on a machine that has nothing else to do.
+# Outages, a thousand calls with random faults, ten thousand strangers, 30 minutes of calls that come
+# and go: an hour, on a machine that has nothing else to do.
 # SOAK_MINUTES=2 LAW_CALLS=100 make soak for a short one.
 soak: .venv/.dev
 	$(BIN)/python -m pytest -m soak -s
