@@ -20,6 +20,7 @@ from typing import Any, Self
 from grpc_status import CallError, Code, Status, of_headers, unavailable
 from http2_client import Headers
 from http2_connection import Http2Connection
+from native_threads import brief_lock
 from wire import Wire
 
 _PREFIX = struct.Struct(">BI")  # of a message: whether it is compressed, its size
@@ -120,7 +121,7 @@ class StreamCall:
         self._requests = requests
         self._serialize = serialize
         self._deserialize = deserialize
-        self._lock = threading.Lock()
+        self._lock = brief_lock()
         self._connection: Http2Connection | None = None
         self._number: int | None = None
         self._heard: SimpleQueue[bytes | None] = SimpleQueue()  # messages, and None at the end

@@ -26,6 +26,7 @@ from http2_client import (
     Http2Error,
     ResetCame,
 )
+from native_threads import brief_lock
 from wire import Wire
 
 # Nothing came for so long: ask whether anybody is there, and wait as long again for the answer.
@@ -66,7 +67,7 @@ class Http2Connection:
         self._connect = connect
         self._over = over
         self._thread_class = thread_class
-        self._lock = threading.Lock()  # of all that is here; never held while anything waits
+        self._lock = brief_lock()  # of all that is here; never held while anything waits
         self._changed = threading.Condition(self._lock)
         self._waiting = 0  # for a change
         self._unsent = threading.Event()
