@@ -107,17 +107,17 @@ class AudioTick:
     def _run(self) -> None:
         try:
             while self._turns:
-                tick = self._sleep_until_next()
-                steps, groups = self.steps, self.groups
-                self._come(
-                    turn
-                    for turn in self._all()
-                    if turn.number % groups * steps // groups == tick % steps
-                )
+                self._come(self._due(self._sleep_until_next()))
         finally:
             with self._lock:
                 self._running = False
             self._come(self._all())  # whoever joined just now, or waits after a fault of ours
+
+    def _due(self, tick: int) -> list[Turn]:
+        """Whose turn it is at this tick: one of the groups', or nobody's."""
+        steps, groups = self.steps, self.groups
+        due = [group for group in range(groups) if group * steps // groups == tick % steps]
+        return [turn for turn in self._all() if turn.number % groups in due] if due else []
 
     def _sleep_until_next(self) -> int:
         """Sleep to the next tick; its number."""
