@@ -7,6 +7,7 @@ call's streaming thread decides what follows from it.
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -73,7 +74,7 @@ class GoogleStream:
             self._call = self._connection.streaming_recognize(self._requests())
             send_now = getattr(self._call, "send_now", None)  # gRPC's own calls have none
             if send_now is not None:
-                feed.send_now = lambda audio: bool(send_now(_Request(audio_content=audio)))
+                feed.send_now = lambda audio: send_now(_head(len(audio)) + audio)
             try:
                 thread_class(target=self._read, name="stt-read", daemon=True).start()
             except BaseException:  # nobody will read it, and gRPC's thread waits in the feed
@@ -120,3 +121,10 @@ class GoogleStream:
             self.feed.stop()
             self._connections.release(self._connection)
             self._events.put(StreamEvent(self, What.ENDED, fault=fault))
+
+
+@functools.lru_cache
+def _head(size: int) -> bytes:
+    """What stands before the audio, which comes last, in a request of so many bytes of it."""
+    request: bytes = _Request(audio_content=bytes(size)).SerializeToString()
+    return request[:-size]

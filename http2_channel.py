@@ -150,15 +150,15 @@ class StreamCall:
         """End it at once, if it is not over."""
         self._give_up(_CANCELLED)
 
-    def send_now(self, request: Any) -> bool:
-        """Send a request without waiting; False if that cannot be done.
+    def send_now(self, request: bytes) -> bool:
+        """Send a request, serialized, without waiting; False if that cannot be done.
 
         Only while the thread of the requests is waiting for one, after the first.
         """
         connection, number = self._connection, self._number
         if connection is None or number is None:
             return False
-        return connection.send_now(number, _message(self._serialize(request)))
+        return connection.send_now(number, _message(request))
 
     def _give_up(self, status: Status) -> None:
         if not self._end(status):

@@ -120,9 +120,13 @@ class Http2Connection:
         with self._lock:
             if number not in self._streams or self._closed:
                 return False
-            if len(data) > self._room(number):
+            size = len(data)
+            if size > self._http2.room(number) or size + self._unsent_bytes > _UNSENT_BYTES:
                 return False
-            self._send(number, data)
+            self._http2.send(number, data)
+            self._unsent_bytes += size
+            if not self._unsent.is_set():  # cheaper than to set it again
+                self._unsent.set()
             return True
 
     def half_close(self, number: int) -> None:
