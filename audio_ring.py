@@ -11,11 +11,12 @@ releases what finals have covered. One lock, which is never held while anything 
 
 from __future__ import annotations
 
-import threading
 from bisect import bisect_right
 from collections.abc import Callable
 from operator import attrgetter
 from typing import NamedTuple
+
+from native_threads import brief_lock
 
 BYTES_PER_MS = 8  # 8,000 samples a second, one byte each (ITU-T G.711 mu-law)
 BYTES_PER_SECOND = 8000
@@ -102,7 +103,7 @@ class AudioRing:
         self._chunk_bytes = chunk_bytes
         self._max_bytes = max_bytes
         self._on_kept = on_kept
-        self._lock = threading.Lock()
+        self._lock = brief_lock()
         self._chunks: list[Chunk] = []
         self._newest: Chunk | None = None
         self._evicted: list[Evicted] = []

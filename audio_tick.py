@@ -13,7 +13,8 @@ done together is cheapest; but nothing else must wait for it for long, so that m
 into groups with ticks of their own.
 
 One thread (a greenlet in a gevent worker) makes the ticks, while there is anybody to wait for
-them. It only wakes the others, and must never block on anything but time.
+them, and sleeps through those that are nobody's turn. It only wakes the others, and must never
+block on anything but time.
 """
 
 from __future__ import annotations
@@ -107,23 +108,31 @@ class AudioTick:
     def _run(self) -> None:
         try:
             while self._turns:
-                tick = self._sleep_until_next()
-                steps, groups = self.steps, self.groups
-                self._come(
-                    turn
-                    for turn in self._all()
-                    if turn.number % groups * steps // groups == tick % steps
-                )
+                self._come(self._due(self._sleep_until_next()))
         finally:
             with self._lock:
                 self._running = False
             self._come(self._all())  # whoever joined just now, or waits after a fault of ours
 
+    def _due(self, tick: int) -> list[Turn]:
+        """Whose turn it is at this tick."""
+        own, steps = self._own_ticks(), self.steps
+        due = [group for group, own_tick in enumerate(own) if own_tick == tick % steps]
+        return [turn for turn in self._all() if turn.number % len(own) in due]
+
+    def _own_ticks(self) -> list[int]:
+        """Which of the ticks from one turn to the next is each group's."""
+        steps, groups = self.steps, self.groups
+        return [group * steps // groups for group in range(groups)]
+
     def _sleep_until_next(self) -> int:
-        """Sleep to the next tick; its number."""
+        """Sleep to the next tick that is anybody's turn; its number."""
         ticks = self._clock() * 1000 / TICK_MS
         # A sleep may end a little early: then that was the tick, and not this
         number = int(ticks + 0.25) + 1
+        own, steps = self._own_ticks(), self.steps
+        while number % steps not in own:
+            number += 1
         self._sleep((number - ticks) * TICK_MS / 1000)
         return number
 

@@ -1,12 +1,14 @@
 """One stream to Google: a single `StreamingRecognize` call, from its first message to its end.
 
 gRPC takes the requests in a thread of its own, which waits in the stream's feed; a thread of ours
-reads the responses. Both only pass on: what happens to the stream is put into `events`, and the
-call's streaming thread decides what follows from it.
+reads the responses, or only waits for the end where the connection's reader brings them. All only
+pass on: what happens to the stream is put into `events`, and the call's streaming thread decides
+what follows from it.
 """
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -73,7 +75,10 @@ class GoogleStream:
             self._call = self._connection.streaming_recognize(self._requests())
             send_now = getattr(self._call, "send_now", None)  # gRPC's own calls have none
             if send_now is not None:
-                feed.send_now = lambda audio: bool(send_now(_Request(audio_content=audio)))
+                feed.send_now = lambda audio: send_now(_head(len(audio)) + audio)
+            hear = getattr(self._call, "hear", None)
+            if hear is not None:  # each response would wake up a thread, only to wake up another
+                hear(self._hear)
             try:
                 thread_class(target=self._read, name="stt-read", daemon=True).start()
             except BaseException:  # nobody will read it, and gRPC's thread waits in the feed
@@ -104,13 +109,16 @@ class GoogleStream:
         while audio := self.feed.take():
             yield _Request(audio_content=audio)
 
+    def _hear(self, response: Any) -> None:
+        self.answered = True
+        self.feed.answered()
+        self._events.put(StreamEvent(self, What.RESPONSE, response))
+
     def _read(self) -> None:
         fault = None
         try:
             for response in self._call:
-                self.answered = True
-                self.feed.answered()
-                self._events.put(StreamEvent(self, What.RESPONSE, response))
+                self._hear(response)
         except grpc.RpcError as error:
             fault = StreamFault.of(error)
         except Exception as error:  # whatever it is, it is no regular end of the stream
@@ -120,3 +128,10 @@ class GoogleStream:
             self.feed.stop()
             self._connections.release(self._connection)
             self._events.put(StreamEvent(self, What.ENDED, fault=fault))
+
+
+@functools.lru_cache
+def _head(size: int) -> bytes:
+    """What stands before the audio, which comes last, in a request of so many bytes of it."""
+    request: bytes = _Request(audio_content=bytes(size)).SerializeToString()
+    return request[:-size]

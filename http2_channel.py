@@ -20,6 +20,7 @@ from typing import Any, Self
 from grpc_status import CallError, Code, Status, of_headers, unavailable
 from http2_client import Headers
 from http2_connection import Http2Connection
+from native_threads import brief_lock
 from wire import Wire
 
 _PREFIX = struct.Struct(">BI")  # of a message: whether it is compressed, its size
@@ -120,10 +121,11 @@ class StreamCall:
         self._requests = requests
         self._serialize = serialize
         self._deserialize = deserialize
-        self._lock = threading.Lock()
+        self._lock = brief_lock()
         self._connection: Http2Connection | None = None
         self._number: int | None = None
         self._heard: SimpleQueue[bytes | None] = SimpleQueue()  # messages, and None at the end
+        self._listener: Callable[[Any], None] | None = None
         self._partial = b""
         self._said: Status | None = None  # by the headers
         self._status: Status | None = None  # once it is over
@@ -134,11 +136,8 @@ class StreamCall:
 
     def __next__(self) -> Any:
         message = self._heard.get()
-        if message is not None:
-            try:
-                return self._deserialize(message)
-            except Exception:  # protobuf's errors are several
-                self._give_up(Status(Code.INTERNAL, "Exception deserializing response!"))
+        if message is not None and (response := self._read(message)) is not None:
+            return response
         self._heard.put(None)  # for whoever asks again
         assert self._status is not None
         if self._status.code is Code.OK:
@@ -149,15 +148,25 @@ class StreamCall:
         """End it at once, if it is not over."""
         self._give_up(_CANCELLED)
 
-    def send_now(self, request: Any) -> bool:
-        """Send a request without waiting; False if that cannot be done.
+    def hear(self, listener: Callable[[Any], None]) -> None:
+        """Have `listener` told each response when it comes; iterating then only waits for the end.
+
+        It is called by the connection's reader and must not wait. Call this before iterating. If
+        something has come already, all is left to whoever iterates.
+        """
+        with self._lock:
+            if self._heard.empty():
+                self._listener = listener
+
+    def send_now(self, request: bytes) -> bool:
+        """Send a request, serialized, without waiting; False if that cannot be done.
 
         Only while the thread of the requests is waiting for one, after the first.
         """
         connection, number = self._connection, self._number
         if connection is None or number is None:
             return False
-        return connection.send_now(number, _message(self._serialize(request)))
+        return connection.send_now(number, _message(request))
 
     def _give_up(self, status: Status) -> None:
         if not self._end(status):
@@ -242,9 +251,26 @@ class StreamCall:
             end = at + _PREFIX.size + size
             if end > len(data):
                 break
-            self._heard.put(data[at + _PREFIX.size : end])
+            self._message_came(data[at + _PREFIX.size : end])
             at = end
         self._partial = data[at:]
+
+    def _message_came(self, message: bytes) -> None:
+        with self._lock:
+            listener = self._listener
+            if listener is None:
+                self._heard.put(message)
+                return
+        if self._status is None and (response := self._read(message)) is not None:
+            listener(response)
+
+    def _read(self, message: bytes) -> Any:
+        """The response; None, and the call is over, if it cannot be read."""
+        try:
+            return self._deserialize(message)
+        except Exception:  # protobuf's errors are several
+            self._give_up(Status(Code.INTERNAL, "Exception deserializing response!"))
+        return None
 
     def ended(self, status: Status | None) -> None:
         status = status or self._said or Status(Code.UNKNOWN, "the stream ended without a status")

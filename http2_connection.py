@@ -26,6 +26,7 @@ from http2_client import (
     Http2Error,
     ResetCame,
 )
+from native_threads import brief_lock
 from wire import Wire
 
 # Nothing came for so long: ask whether anybody is there, and wait as long again for the answer.
@@ -66,7 +67,7 @@ class Http2Connection:
         self._connect = connect
         self._over = over
         self._thread_class = thread_class
-        self._lock = threading.Lock()  # of all that is here; never held while anything waits
+        self._lock = brief_lock()  # of all that is here; never held while anything waits
         self._changed = threading.Condition(self._lock)
         self._waiting = 0  # for a change
         self._unsent = threading.Event()
@@ -119,9 +120,13 @@ class Http2Connection:
         with self._lock:
             if number not in self._streams or self._closed:
                 return False
-            if len(data) > self._room(number):
+            size = len(data)
+            if size > self._http2.room(number) or size + self._unsent_bytes > _UNSENT_BYTES:
                 return False
-            self._send(number, data)
+            self._http2.send(number, data)
+            self._unsent_bytes += size
+            if not self._unsent.is_set():  # cheaper than to set it again
+                self._unsent.set()
             return True
 
     def half_close(self, number: int) -> None:

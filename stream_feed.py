@@ -21,6 +21,7 @@ from operator import itemgetter
 
 from audio_ring import BYTES_PER_MS, BYTES_PER_SECOND, AudioRing, Chunk
 from loudness import is_loud
+from native_threads import brief_lock
 
 # While `wake()` sends what comes, how often gRPC's thread looks for itself
 _IDLE_SECONDS = 5.0
@@ -55,7 +56,7 @@ class StreamFeed:
         self._on_taken = on_taken
         self._clock = clock
         # Held while a message is taken, which never waits
-        self._lock = threading.Lock()
+        self._lock = brief_lock()
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._started = False

@@ -6,9 +6,8 @@ the oldest audio of the process, whosever it is. Any thread; nothing waits in it
 
 from __future__ import annotations
 
-import threading
-
 from audio_ring import BYTES_PER_SECOND, AudioRing
+from native_threads import brief_lock
 
 # At a time: a look at all rings for each chunk would cost more than the chunk
 _EVICTED_BYTES = BYTES_PER_SECOND
@@ -19,7 +18,7 @@ class WaitingAudio:
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit_bytes = limit_bytes
-        self._lock = threading.Lock()
+        self._lock = brief_lock()
         self._rings: set[AudioRing] = set()
         self.kept = 0
 

@@ -15,6 +15,8 @@ import threading
 
 import certifi
 
+from native_threads import brief_lock
+
 READ_BYTES = 64 * 1024
 
 
@@ -28,7 +30,7 @@ class Wire:
         self, sock: socket.socket, tls: ssl.SSLContext | None = None, host: str = ""
     ) -> None:
         self._sock = sock
-        self._lock = threading.Lock()  # of what is inside TLS
+        self._lock = brief_lock()  # of what is inside TLS
         self._turn = threading.Lock()  # the order of what is written
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls: ssl.SSLObject | None = None

@@ -15,9 +15,10 @@ from session_parts import PATIENCE, Clock
 
 from audio_ring import AudioRing
 from frame_echo import EchoAnswers, FrameEcho, numbered_frame
-from google_stream import GoogleStream, StreamEvent, What
+from google_stream import GoogleStream, StreamEvent, What, _head
 from recognition import Recognition
 from speech_connections import SpeechConnection, SpeechConnections
+from speech_messages import StreamingRecognizeRequest
 from speech_server_thread import SpeechServerThread
 from stream_faults import Code, StreamFault
 from stream_feed import StreamFeed
@@ -397,3 +398,11 @@ def test_a_connection_can_be_distrusted_after_the_stream(
     scene.stream.distrust_connection()
     assert connections.lease() is not old
     assert is_closed(old)
+
+
+@pytest.mark.parametrize("size", [1, 127, 160, 800, 16_000])
+def test_a_request_is_its_head_and_the_audio(size: int) -> None:
+    """What is sent at once is what protobuf makes of the same audio."""
+    audio = bytes(index % 251 for index in range(size))
+    whole = StreamingRecognizeRequest(audio_content=audio).SerializeToString()
+    assert _head(size) + audio == whole

@@ -97,6 +97,30 @@ def test_messages_go_there_and_back(open_channel: Open) -> None:
         assert dict(server.of(RequestReceived)[0].headers)[":path"] == "/Speech/Stream"
 
 
+def test_a_listener_is_told_each_response(open_channel: Open) -> None:
+    """All that come, in order; whoever iterates gets the end alone."""
+    with Http2Server(echo) as server:
+        requests, heard = Requests(), list[bytes]()
+        call = begin(open_channel(server), requests)
+        call.hear(heard.append)
+        requests.give(b"one", b"", b"three" * 1000)
+        requests.end()
+        assert list(call) == []
+        assert heard == [b"one", b"", b"three" * 1000]
+
+
+def test_a_listener_is_told_nothing_that_cannot_be_read(open_channel: Open) -> None:
+    """The call is over with the first such response."""
+    with Http2Server(echo) as server:
+        requests, heard = Requests(), list[int]()
+        call = open_channel(server).stream_stream("/Speech/Stream", bytes, int)(iter(requests))
+        call.hear(heard.append)
+        requests.give(b"1", b"x")
+        code, text = fault_of(call)
+        assert (code, text) == (Code.INTERNAL, "Exception deserializing response!")
+        assert heard == [1]
+
+
 def test_a_message_that_comes_in_pieces_is_one(open_channel: Open) -> None:
     """Cut anywhere, also within its prefix."""
 

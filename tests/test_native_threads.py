@@ -65,6 +65,10 @@ sleep = get_original("time", "sleep")
 native = GeventNativeThreads()
 turns = []
 
+# a brief lock is the system's own, and not one of gevent's
+native_threads.settle(native)
+assert type(native_threads.brief_lock()) is type(get_original("_thread", "allocate_lock")())
+
 def tick():
     while True:
         turns.append(time.monotonic())
