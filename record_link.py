@@ -89,6 +89,7 @@ class RecordLink:
         self._pid = 0
         self._to_process = -1
         self._leaving = False
+        self._leave = Bell(native)
         self._over = Bell(native)
 
     def start(self) -> None:
@@ -134,6 +135,7 @@ class RecordLink:
         if not self._pid or self._leaving:
             return
         self._leaving = True
+        self._leave.ring()
         # else it is gone already
         with contextlib.suppress(StoreAway):
             self._send(Leave())
@@ -160,13 +162,14 @@ class RecordLink:
             self._native.reap(self._pid)
             self._deaths += 1
             self._answered.ring()  # whoever waits for an answer gets none
-            if self._leaving:
+            if not self._leaving:
+                self._native.tell(
+                    logger.error, "[DB] the records' process has died; another is started"
+                )
+                self._leave.wait(_RESTART_SECONDS)
+            if self._leaving:  # perhaps just now: nobody would tell a new one to leave
                 self._over.ring()
                 return
-            self._native.tell(
-                logger.error, "[DB] the records' process has died; another is started"
-            )
-            Bell(self._native).wait(_RESTART_SECONDS)
             descriptor = self._spawn()
 
     @staticmethod

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from front_door_parts import SECRET_KEY, stream_token
 
@@ -16,14 +18,17 @@ BUSINESSES = Businesses(load_businesses('{"clinic": {"max_calls": 3}, "garage": 
 
 CLINIC, GARAGE = Admitted("clinic", 3), Admitted("garage", None)
 
-TOKENS = {
-    "good": stream_token(CALL, "clinic"),
-    "other call": stream_token(OTHER_CALL, "clinic"),
-    "expired": stream_token(CALL, "clinic", age=400),
-    "forged": StreamTokens("guessed").make(StreamTokens(SECRET_KEY).read(stream_token(CALL))),
-    "none": None,
-    "empty": "",
-    "number": 5,
+# Made when they are used: a token is good for a while only
+TOKENS: dict[str, Callable[[], object]] = {
+    "good": lambda: stream_token(CALL, "clinic"),
+    "other call": lambda: stream_token(OTHER_CALL, "clinic"),
+    "expired": lambda: stream_token(CALL, "clinic", age=400),
+    "forged": lambda: StreamTokens("guessed").make(
+        StreamTokens(SECRET_KEY).read(stream_token(CALL))
+    ),
+    "none": lambda: None,
+    "empty": lambda: "",
+    "number": lambda: 5,
 }
 
 NEITHER = "neither a token nor a known business in the path"
@@ -42,7 +47,7 @@ def admit(
 
 
 def of_token(guarded: bool, token: str, path: str | None) -> Admitted | str:
-    return admit(guarded, {"token": TOKENS[token], "tenant": "garage"}, path=path, query="garage")
+    return admit(guarded, {"token": TOKENS[token](), "tenant": "garage"}, path=path, query="garage")
 
 
 @pytest.mark.parametrize("guarded", [True, False])
@@ -87,7 +92,7 @@ def test_guarded_without_a_token_only_the_signed_path_counts(
 ) -> None:
     """Neither a parameter nor the query nor a header is a proof: they name the garage here."""
     asked = {"path": path, "query": "garage", "header": "garage"}
-    assert admit(True, {"token": TOKENS[token], "tenant": "garage"}, **asked) == result
+    assert admit(True, {"token": TOKENS[token](), "tenant": "garage"}, **asked) == result
 
 
 @pytest.mark.parametrize(
