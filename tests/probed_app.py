@@ -12,6 +12,7 @@ import gc
 import os
 import threading
 import time
+from collections import deque
 
 from flask import Response, jsonify
 from greenlet import greenlet
@@ -21,7 +22,8 @@ from app import create_app
 TICK_SECONDS = 0.005
 
 app = create_app()
-_late: list[float] = []
+# Of the last two minutes: nobody may ever ask
+_late: deque[float] = deque(maxlen=24_000)
 
 _service = app.extensions["tamlil"]
 _turns: list[float] = []
