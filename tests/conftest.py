@@ -40,9 +40,9 @@ settings.register_profile("shared machine", deadline=None, print_blob=True)
 settings.load_profile("shared machine")
 
 
-@pytest.fixture(params=["h2", "grpc"])
+@pytest.fixture(params=["h2", pytest.param("grpc", marks=pytest.mark.soak)])
 def transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """What carries the streams: the tests that use this hold of both."""
+    """What carries the streams: the tests that use this hold of both, of gRPC's in `make soak`."""
     monkeypatch.setattr(speech_connections, "DEFAULT_TRANSPORT", request.param)
     name: str = request.param
     return name

@@ -13,6 +13,7 @@ import grpc
 import pytest
 from session_parts import PATIENCE, Clock
 
+import speech_connections
 from audio_ring import AudioRing
 from frame_echo import EchoAnswers, FrameEcho, numbered_frame
 from google_stream import GoogleStream, StreamEvent, What, _head
@@ -27,6 +28,14 @@ pytestmark = pytest.mark.usefixtures("transport")
 
 OPENED, RESPONSE, ENDED = What.OPENED, What.RESPONSE, What.ENDED
 FIRST = Recognition("en-US")
+
+
+@pytest.fixture(params=["h2", "grpc"])
+def transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both, always: here it is seen that they are alike."""
+    monkeypatch.setattr(speech_connections, "DEFAULT_TRANSPORT", request.param)
+    name: str = request.param
+    return name
 
 
 class Events(SimpleQueue[Any]):

@@ -113,7 +113,7 @@ def taken_away(url: str, postgres: PostgresServer | None) -> Iterator[None]:
 @pytest.mark.parametrize(
     ("trouble", "frames"),
     [
-        ("none", 300),
+        pytest.param("none", 300, marks=pytest.mark.soak),  # the next one has times of peace too
         ("the database goes away", 300),
         pytest.param("the database goes away for 30 s", 2000, marks=pytest.mark.soak),
     ],
