@@ -15,7 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-from flask import Blueprint, abort, request
+from flask import Blueprint, abort, g, request
 from flask_sock import ConnectionClosed, Sock
 
 import tallies
@@ -24,6 +24,7 @@ from call_log import CallLog, logger
 from call_records import CallParties
 from call_tracks import CallTracks, TrackSession
 from errors import BadConversation, BadMessage, CallRefused, CallReplaced, Draining
+from half_open import HalfOpen, Place
 from media_socket import BinaryMessage, MediaSocket
 from registry import CallRegistry, LiveCall, Record
 from stream_admission import StreamAdmission
@@ -50,30 +51,13 @@ BeginRecord = Callable[[LiveCall, CallParties], Record]
 MakeLog = Callable[[str, str], CallLog]
 
 
-class HalfOpen:
-    """How many sockets of this worker have not said yet whose they are. Any thread."""
-
-    def __init__(self, most: int) -> None:
-        self.most = most
-        self.now = 0
-        self._lock = threading.Lock()
-
-    @property
-    def is_full(self) -> bool:
-        return self.now >= self.most
-
-    def add(self, change: int) -> None:
-        with self._lock:
-            self.now += change
-
-
 class MediaCall:
     """One media stream.
 
     `asked`: the business as the request names it, by where it does ("path", "query", "header").
     `admission` decides on it at the `start`, which must come within `start_seconds`.
     `open_session(slot, track)` makes the session of a track, `begin_record(slot, parties)` what
-    notes the call from then on.
+    notes the call from then on. `place` is the socket's among those whose call is not known.
     """
 
     def __init__(
@@ -86,7 +70,7 @@ class MediaCall:
         make_log: MakeLog,
         asked: dict[str, str | None],
         *,
-        half_open: HalfOpen | None = None,
+        place: Place | None = None,
         start_seconds: float = 10.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -97,8 +81,7 @@ class MediaCall:
         self._begin_record = begin_record
         self._make_log = make_log
         self._asked = asked
-        self._half_open = half_open or HalfOpen(1)
-        self._is_half_open = False
+        self._place = place
         self._start_by = clock() + start_seconds
         self._clock = clock
         self._log = make_log("-", "-")
@@ -118,8 +101,6 @@ class MediaCall:
     def run(self) -> None:
         """Serve the stream to its end; returns when the call is closed and its slot given back."""
         code, reason = 1011, "internal error"
-        self._half_open.add(1)
-        self._is_half_open = True
         try:
             self._converse()
             code, reason = 1000, "the call has ended"
@@ -141,9 +122,8 @@ class MediaCall:
 
     def _known(self) -> None:
         """It has been said whose the socket is, or it will not be said any more."""
-        if self._is_half_open:
-            self._is_half_open = False
-            self._half_open.add(-1)
+        if self._place is not None:
+            self._place.give_back()
 
     def _converse(self) -> None:
         while True:
@@ -324,10 +304,15 @@ def make_blueprint(
 
     def check() -> None:  # before the upgrade, so that a refusal is an answer to it
         door.check_upgrade(request)
-        if half_open.is_full:
+        g.place = half_open.take()
+        if g.place is None:
             logger.warning("[WS] refused: 503 %d sockets have not said their start", half_open.now)
             tallies.refused(tallies.Refusal.HALF_OPEN)
             abort(503)
+
+    def give_back(error: BaseException | None) -> None:  # there may have been no upgrade at all
+        if (place := g.pop("place", None)) is not None:
+            place.give_back()
 
     def media(socket: MediaSocket, tenant: str | None = None) -> None:
         asked = {
@@ -343,11 +328,12 @@ def make_blueprint(
             begin_record,
             make_log,
             asked,
-            half_open=half_open,
+            place=g.place,
             start_seconds=start_seconds,
         ).run()
 
     blueprint.before_request(check)
+    blueprint.teardown_request(give_back)
     sock.route("/media", bp=blueprint)(media)
     sock.route("/media/<tenant>", bp=blueprint, endpoint="tenant_media")(media)
     return blueprint

@@ -148,15 +148,17 @@ def test_a_sleep_that_ends_early_makes_no_second_tick() -> None:
     assert grid.pass_tick() == pytest.approx(0.022)
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_nobody_waits_for_a_tick_that_does_not_come() -> None:
+def test_nobody_waits_for_a_tick_that_does_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
     """Should the thread that makes them fail, all are let go, and the next wait has a new one."""
     grid, done = Grid(), SimpleQueue[Turn]()
     tick = AudioTick(clock=grid.clock, sleep=grid.sleep)
     turn = tick.join()
+    faults = SimpleQueue[object]()
+    monkeypatch.setattr(threading, "excepthook", lambda args: faults.put(args.exc_type))
     waiting(turn, done)
     grid.pass_tick(fault=SystemExit())
     assert done.get(timeout=PATIENCE) is turn
+    assert faults.get(timeout=PATIENCE) is SystemExit
     waiting(turn, done)
     grid.pass_tick()
     assert done.get(timeout=PATIENCE) is turn

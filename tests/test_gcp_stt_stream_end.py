@@ -19,6 +19,7 @@ from session_parts import (
     Serve,
     interim,
 )
+from threads_left import no_thread_left
 
 import speech_messages as messages
 from gcp_stt_stream import SessionLimits
@@ -149,19 +150,16 @@ def test_fifty_calls_leave_nothing_behind(serve: Serve) -> None:
     """No thread, no stream, no lease: whether they end by themselves or are cut off."""
     google = serve()
     google.start().push(5).session.close()
-    before = set(threading.enumerate())
-    for number in range(40):
-        google.start(number=number).push(5).session.close()
-    limits = SessionLimits(close_seconds=0.01)
-    calls = [google.start(number=number, limits=limits).push(5) for number in range(40, 50)]
-    google.server.stall()
-    for call in calls:
-        call.session.close()
-    google.server.resume()
-    google.wait_for(lambda: google.server.open_streams == 0)
-    for thread in set(threading.enumerate()) - before:
-        thread.join(PATIENCE)
-        assert not thread.is_alive(), thread.name
+    with no_thread_left():
+        for number in range(40):
+            google.start(number=number).push(5).session.close()
+        limits = SessionLimits(close_seconds=0.01)
+        calls = [google.start(number=number, limits=limits).push(5) for number in range(40, 50)]
+        google.server.stall()
+        for call in calls:
+            call.session.close()
+        google.server.resume()
+        google.wait_for(lambda: google.server.open_streams == 0)
     assert len(google.streams) == 51
     connection = google.connections.lease()
     assert connection.leases == 1

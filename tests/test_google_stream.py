@@ -12,6 +12,7 @@ from typing import Any
 import grpc
 import pytest
 from session_parts import PATIENCE, Clock
+from threads_left import no_thread_left
 
 import speech_connections
 from audio_ring import AudioRing
@@ -113,13 +114,9 @@ def connections(server: SpeechServerThread) -> Iterator[SpeechConnections]:
 @pytest.fixture(autouse=True)
 def no_thread_is_left() -> Iterator[None]:
     """Neither ours nor gRPC's, however a stream ends."""
-    before = set(threading.enumerate())
-    yield
-    for thread in set(threading.enumerate()) - before:
-        if "_poll_wrapper" in thread.name:  # of gRPC's servers: one a process, for ever
-            continue
-        thread.join(PATIENCE)
-        assert not thread.is_alive(), thread
+    # gRPC's servers have one in a process, for ever
+    with no_thread_left(lambda name: "_poll_wrapper" not in name):
+        yield
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from h2.errors import ErrorCodes
 from h2.events import DataReceived, Event, RequestReceived, StreamReset
 from h2.settings import SettingCodes
 from http2_server import OK, PATIENCE, Http2Server, echo, message, nothing
+from threads_left import no_thread_left
 
 from grpc_status import CallError
 from http2_channel import Http2Channel, StreamCall
@@ -67,16 +68,12 @@ def open_channel() -> Iterator[Open]:
         )
         return channels[-1]
 
-    before = set(threading.enumerate())
-    yield open_channel
-    for channel in channels:
-        channel.close()
-    while Requests.made:  # as a stream's feed does when the stream is over
-        Requests.made.pop().end()
-    for thread in set(threading.enumerate()) - before:
-        if thread.name.startswith(("http2", "grpc")):
-            thread.join(PATIENCE)
-            assert not thread.is_alive(), thread
+    with no_thread_left(lambda name: name.startswith(("http2", "grpc"))):
+        yield open_channel
+        for channel in channels:
+            channel.close()
+        while Requests.made:  # as a stream's feed does when the stream is over
+            Requests.made.pop().end()
 
 
 def begin(channel: Http2Channel, requests: Any) -> StreamCall:

@@ -152,6 +152,18 @@ def test_a_closed_socket_no_longer_counts_as_half_open(door: RunningService) -> 
     assert live_calls(door) == 0
 
 
+def test_an_upgrade_that_fails_leaves_no_place_taken() -> None:
+    """Whatever became of it: the place for a half-open socket goes with the request."""
+    app = create_app(
+        Settings(speech_emulator_host="127.0.0.1:1", allow_unsigned=True, max_half_open=1)
+    )
+    for _ in range(3):
+        answer = app.test_client().get(  # there is no socket under the test client
+            "/media", headers={"Upgrade": "websocket", "Connection": "Upgrade"}
+        )
+        assert answer.status_code == 500
+
+
 def test_a_body_over_the_limit_is_a_413(door: RunningService, twilio: Twilio) -> None:
     """Twilio's forms are about 1 KB; one under the limit is read, with its signature."""
     path = "/voice"
