@@ -5,7 +5,8 @@ costs a system call and a switch of threads or greenlets each time; and each mes
 sent alone, one more. Here the calls' threads wait for their turn: a read then brings what has
 come since the last one, 5 frames at 100 ms, and the messages of all whose turn it is leave
 together. It waits for nobody: frames wait in TCP meanwhile, as they would in a queue of ours for
-the next message to Google to be full.
+the next message to Google to be full. Who waits may leave the read to the ticks' own thread, which
+then goes from call to call without a switch for each, and wakes only who is needed.
 
 There is a tick every 20 ms. While there are few calls, each is a turn of all of them, and their
 audio is with Google at once. With more of them it is every second, third … fifth tick. What is
@@ -13,15 +14,17 @@ done together is cheapest; but nothing else must wait for it for long, so that m
 into groups with ticks of their own.
 
 One thread (a greenlet in a gevent worker) makes the ticks, while there is anybody to wait for
-them, and sleeps through those that are nobody's turn. It only wakes the others, and must never
-block on anything but time.
+them, and sleeps through those that are nobody's turn. It wakes the others or looks for them, and
+must never block on anything but time.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+
+from native_threads import brief_lock
 
 TICK_MS = 20
 LONGEST_MS = 100  # from one turn to the next
@@ -38,16 +41,39 @@ class Turn:
         # Held but for a moment at each tick: the cheapest way to wake one thread that there is
         self._gate = threading.Lock()
         self._gate.acquire()
+        self._look: Callable[[], bool] | None = None
+        self._looking = brief_lock()  # while it is held, `_look` stays what it is
 
-    def wait(self) -> None:
-        """Return at the next turn, or at once if there was one since the last wait."""
+    def wait(self, look: Callable[[], bool] | None = None) -> None:
+        """Return at the next turn, or at once if there was one since the last wait.
+
+        With `look`, only at the first turn at which that says True. It is called in the ticks'
+        thread, at each turn, must not wait, and must let nothing out. It is never called after
+        this has returned.
+        """
         self._tick.run()
+        if look is not None:
+            with self._looking:
+                if self._gate.locked():
+                    self._look = look
         self._gate.acquire()  # without a timeout, which would cost as much again
 
     def come(self) -> None:
         """It is time. Only the ticks' own thread calls it."""
-        if self._gate.locked():
-            self._gate.release()
+        with self._looking:
+            if self._look is not None:
+                if not self._look():
+                    return
+                self._look = None
+            if self._gate.locked():
+                self._gate.release()
+
+    def wake(self) -> None:
+        """Let who waits go on, whatever a look would say."""
+        with self._looking:
+            self._look = None
+            if self._gate.locked():
+                self._gate.release()
 
     def leave(self) -> None:
         """Wait no more; may be called twice."""
@@ -108,11 +134,13 @@ class AudioTick:
     def _run(self) -> None:
         try:
             while self._turns:
-                self._come(self._due(self._sleep_until_next()))
+                for turn in self._due(self._sleep_until_next()):
+                    turn.come()
         finally:
             with self._lock:
                 self._running = False
-            self._come(self._all())  # whoever joined just now, or waits after a fault of ours
+            for turn in self._all():  # whoever joined just now, or waits after a fault of ours
+                turn.wake()
 
     def _due(self, tick: int) -> list[Turn]:
         """Whose turn it is at this tick."""
@@ -139,7 +167,3 @@ class AudioTick:
     def _all(self) -> list[Turn]:
         with self._lock:
             return list(self._turns)
-
-    def _come(self, turns: Iterable[Turn]) -> None:
-        for turn in turns:
-            turn.come()

@@ -33,6 +33,8 @@ class TrackSession(Protocol):
 
     def fill_gap(self, size: int) -> None: ...
 
+    def has_room(self, frames: int) -> bool: ...
+
     def wait_for_room(self, frames: int) -> bool: ...
 
     def counts(self) -> StreamCounts: ...
@@ -100,6 +102,10 @@ class CallTracks:
             if track.coming:
                 track.hand_on()
         return foreign
+
+    def has_room(self, frames: int) -> bool:
+        """Whether so many frames fit now, whichever track they are of."""
+        return all([track.session.has_room(frames) for track in self._tracks.values()])
 
     def wait_for_room(self, frames: int) -> bool:
         """Give the streams a moment to take what is queued; False if one of them does not."""

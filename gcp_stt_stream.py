@@ -244,6 +244,10 @@ class StreamingSTTSession:
             if feed is not None:
                 feed.expect_burst()
 
+    def has_room(self, frames: int) -> bool:
+        """Whether so many frames more fit into the queue now. Never waits."""
+        return self._waiting_live() + frames <= self._limits.queue_frames
+
     def wait_for_room(self, frames: int) -> bool:
         """Give the stream a moment to take what is queued, until so many frames more fit.
 

@@ -5,7 +5,8 @@ a thread of its own into an unbounded list, so that a slow handler grows memory 
 the bytes to TCP. Here a read takes what has come, at most 64 KiB, and nothing is read until the
 handler asks again. The protocol is the sans-I/O core of the `websockets` library; what Twilio
 sends all the time, whole text messages, is cut out before it (`text_frames`). A live call's socket
-is read at the process's common tick (`audio_tick`).
+is read at the process's common tick (`audio_tick`), in that one's thread as long as nothing comes
+but audio: to switch to the handler's thread for each read would cost a fifth more.
 
 A stream on which nothing comes gets a ping now and then: Twilio sends nothing for a silent line,
 and Heroku's router cuts a connection off that carried no byte for 55 s, either way.
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import http
+import os
 import socket
 import threading
 import time
@@ -76,6 +78,8 @@ class MediaSocket:
         self._protocol = ServerProtocol(state=State.OPEN, max_size=max_message_bytes)
         self._max_message_bytes = max_message_bytes
         self._rest = b""  # a frame that is not whole yet
+        self._read_ahead = b""  # read at a tick, and left to the handler
+        self._fault: Exception | None = None  # of what took messages at a tick
         self._plain = True  # nothing has come but whole texts and control frames
         self._tick = tick
         self._turn: Turn | None = None
@@ -86,11 +90,16 @@ class MediaSocket:
         self._shake_hands(environ)
 
     def receive(
-        self, while_idle: Callable[[], None] | None = None, *, at_tick: bool = False
+        self,
+        while_idle: Callable[[], None] | None = None,
+        *,
+        at_tick: Callable[[list[bytes]], bool] | None = None,
     ) -> list[bytes | BinaryMessage]:
         """Wait for text messages and return all that have come, as UTF-8 bytes, in order.
 
-        `at_tick`: none before the next tick. If there are none at it, the next that come are
+        `at_tick`: none before the next tick. What comes at a tick is offered to it, in the ticks'
+        thread, where it must not wait; if it says True it has taken all, and the wait goes on.
+        What it has not taken is returned. If none have come at a tick, the next that come are
         returned at once.
 
         `while_idle` is called every `close_seconds` or so while none come, and may raise to end
@@ -98,8 +107,8 @@ class MediaSocket:
         close within `close_seconds`, or the connection broke. What the peer had sent before it
         saw our close comes first.
         """
-        if at_tick:
-            self._wait_for_tick()
+        if at_tick is not None:
+            self._wait_for_tick(at_tick)
         while self._protocol.state is State.OPEN or self._hears_out():
             messages = self._read()
             if messages:
@@ -108,11 +117,35 @@ class MediaSocket:
                 while_idle()
         raise flask_sock.ConnectionClosed(self.close_code, self.close_reason)
 
-    def _wait_for_tick(self) -> None:
+    def _wait_for_tick(self, take: Callable[[list[bytes]], bool]) -> None:
         if self._turn is None and self._tick is not None:
             self._turn = self._tick.join()
         if self._turn is not None:
-            self._turn.wait()
+            self._turn.wait(lambda: not self._taken_at_tick(take))
+            if self._fault is not None:
+                raise self._fault
+
+    def _taken_at_tick(self, take: Callable[[list[bytes]], bool]) -> bool:
+        """In the ticks' thread, while the handler waits: whether it need not wake for this read."""
+        if not self._plain or self._protocol.state is not State.OPEN:
+            return False
+        try:
+            # The socket does not block, in any of its kinds; its own `recv()` would wait by itself
+            data = os.read(self._sock.fileno(), READ_BYTES)
+        except OSError:  # nothing there, or nobody: the handler's own read finds out
+            return False
+        texts, taken = whole_texts(data, self._max_message_bytes)
+        if not data or taken < len(data) or self._rest:  # hardly ever
+            self._read_ahead = data
+            return False
+        try:
+            if take(texts):
+                self._silent_since = self._clock()
+                return True
+        except Exception as fault:  # it is the handler's, and ends nobody's call but its own
+            self._fault = fault
+        self._read_ahead = data
+        return False
 
     def _hears_out(self) -> bool:
         return (
@@ -160,8 +193,9 @@ class MediaSocket:
 
     def _read(self) -> list[bytes | BinaryMessage]:
         messages: list[bytes | BinaryMessage] = []
+        data, self._read_ahead = self._read_ahead, b""
         try:
-            data = self._sock.recv(READ_BYTES)
+            data = data or self._sock.recv(READ_BYTES)
         except TimeoutError:
             self._ping_if_silent()
             return []

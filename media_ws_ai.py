@@ -127,7 +127,9 @@ class MediaCall:
 
     def _converse(self) -> None:
         while True:
-            messages = self._socket.receive(self._check_wanted, at_tick=self._tracks is not None)
+            messages = self._socket.receive(
+                self._check_wanted, at_tick=self._take_at_tick if self._tracks is not None else None
+            )
             self._read_at = self._clock()
             self._check_start()
             patient = True
@@ -140,25 +142,41 @@ class MediaCall:
 
     def _take_burst(self, burst: list[bytes | BinaryMessage]) -> bool:
         """Act on messages that came together; False for the `stop` that ends the call."""
-        stream_sids = self._stream_sids if self._start is not None else ()
         try:
             for text in burst:
                 try:
                     if isinstance(text, BinaryMessage):
                         raise BadMessage("a binary message")
-                    message = parse(text)
-                    if (  # nearly every one: no call of a method for it
-                        type(message) is Media
-                        and message.media.payload
-                        and message.stream_sid in stream_sids
-                    ):
-                        self._frames.append(message.media)
-                    elif not self._take(message):
+                    if not self._take(parse(text)):
                         return False
                 except BadMessage as fault:
                     self._skip(str(fault))
         finally:
             self._hand_on()
+        return True
+
+    def _take_at_tick(self, texts: list[bytes]) -> bool:
+        """What a tick brought, if it is frames for which there is room; else False: not touched.
+
+        In the ticks' thread, while the handler waits. Nearly all that a call ever brings.
+        """
+        tracks, stream_sids = self._tracks, self._stream_sids
+        if tracks is None or len(texts) > BURST_FRAMES or not tracks.has_room(len(texts)):
+            return False
+        frames: list[MediaBody] = []
+        for text in texts:
+            try:
+                message = parse(text)
+            except BadMessage:
+                return False
+            if type(message) is not Media or message.stream_sid not in stream_sids:
+                return False
+            if not message.media.payload:
+                return False
+            frames.append(message.media)
+        self._read_at = self._clock()
+        self._frames = frames
+        self._hand_on()
         return True
 
     def _hand_on(self) -> None:

@@ -68,6 +68,9 @@ class FakeSession:
         if self._fails == "fill_gap":
             raise RuntimeError("this session fills no gap")
 
+    def has_room(self, frames: int) -> bool:
+        return True
+
     def wait_for_room(self, frames: int) -> bool:
         return True
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from functools import partial
 from queue import SimpleQueue
 
@@ -37,9 +38,9 @@ class Grid:
         return seconds
 
 
-def waiting(turn: Turn, done: SimpleQueue[Turn]) -> None:
+def waiting(turn: Turn, done: SimpleQueue[Turn], look: Callable[[], bool] | None = None) -> None:
     def wait() -> None:
-        turn.wait()
+        turn.wait(look)
         done.put(turn)
 
     threading.Thread(target=wait, daemon=True).start()
@@ -119,6 +120,32 @@ def test_a_tick_that_came_meanwhile_counts() -> None:
         turn.leave()
 
 
+def test_who_looks_is_woken_only_when_needed() -> None:
+    """At each turn there is one look, in the ticks' thread, and none while nobody waits."""
+    grid, done = Grid(), SimpleQueue[Turn]()
+    tick = AudioTick(clock=grid.clock, sleep=grid.sleep)
+    turn = tick.join()
+    answers, looks = iter([False, False, True]), list[str]()
+
+    def look() -> bool:
+        looks.append(threading.current_thread().name)
+        return next(answers)
+
+    waiting(turn, done, look)
+    for _ in range(2):
+        grid.pass_tick()
+    assert done.empty()
+    grid.pass_tick()
+    assert done.get(timeout=PATIENCE) is turn
+    grid.pass_tick()
+    grid.asked.get(timeout=PATIENCE)  # that tick has been done
+    assert looks == ["audio-tick"] * 3
+    turn.wait(look)  # a tick came meanwhile: at once, and without a look
+    assert len(looks) == 3
+    turn.leave()
+    grid._go.put(None)
+
+
 def test_ticks_end_with_the_last_call_and_begin_again() -> None:
     """A worker without calls has no thread for them."""
     grid, done = Grid(), SimpleQueue[Turn]()
@@ -155,7 +182,7 @@ def test_nobody_waits_for_a_tick_that_does_not_come(monkeypatch: pytest.MonkeyPa
     turn = tick.join()
     faults = SimpleQueue[object]()
     monkeypatch.setattr(threading, "excepthook", lambda args: faults.put(args.exc_type))
-    waiting(turn, done)
+    waiting(turn, done, lambda: False)
     grid.pass_tick(fault=SystemExit())
     assert done.get(timeout=PATIENCE) is turn
     assert faults.get(timeout=PATIENCE) is SystemExit

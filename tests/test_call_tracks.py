@@ -45,6 +45,9 @@ class Session:
     def fill_gap(self, size: int) -> None:
         self.taken.append(size)
 
+    def has_room(self, frames: int) -> bool:
+        return self.room
+
     def wait_for_room(self, frames: int) -> bool:
         return self.room
 
@@ -137,9 +140,11 @@ def test_there_is_room_if_both_have_room() -> None:
     """The slower side decides how much is read."""
     tracks, sessions = tracks_of(BOTH)
     assert tracks.wait_for_room(5)
+    assert tracks.has_room(5)
     for session in sessions.values():
         session.room = False
         assert not tracks.wait_for_room(5)
+        assert not tracks.has_room(5)
         session.room = True
 
 

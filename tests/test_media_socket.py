@@ -186,32 +186,157 @@ def test_texts_between_other_frames_keep_their_order(
     assert [f.data for f in peer.frames if f.opcode is Opcode.PONG] == [b"0", b"1", b"2"]
 
 
+class Ticks:
+    """Ticks that come when a test says so."""
+
+    def __init__(self) -> None:
+        self._asleep, self._ticks = threading.Semaphore(0), threading.Semaphore(0)
+        self.tick = AudioTick(sleep=self._sleep)
+
+    def _sleep(self, seconds: float) -> None:
+        self._asleep.release()
+        self._ticks.acquire(timeout=10)
+
+    def wait_for_sleep(self) -> None:
+        """Until the ticks' thread waits for the next one: it is through with the one before."""
+        assert self._asleep.acquire(timeout=10)
+
+    def come(self) -> None:
+        self._ticks.release()
+
+
+@pytest.fixture
+def ticks() -> Iterator[Ticks]:
+    ticks = Ticks()
+    yield ticks
+    ticks.tick._turns.clear()
+    ticks.come()
+
+
+@pytest.fixture
+def live(pair: tuple[socket.socket, socket.socket], peer: Peer, ticks: Ticks) -> MediaSocket:
+    """The socket of a live call, read at the ticks."""
+    media = MediaSocket(peer.environ(pair[0]), tick=ticks.tick)
+    peer.shake_hands()
+    return media
+
+
+def refuse(texts: list[bytes]) -> bool:
+    return False
+
+
 def test_at_the_tick_all_that_has_come_is_one_read(
-    pair: tuple[socket.socket, socket.socket], peer: Peer, in_thread: Callable[..., Future[Any]]
+    live: MediaSocket, peer: Peer, ticks: Ticks, in_thread: Callable[..., Future[Any]]
 ) -> None:
     """Nothing is read before it, though it is there; and its place is given back at the end."""
-    asleep, ticks = threading.Event(), threading.Semaphore(0)
-
-    def sleep(seconds: float) -> None:
-        asleep.set()
-        ticks.acquire(timeout=10)
-
-    tick = AudioTick(sleep=sleep)
-    media = MediaSocket(peer.environ(pair[0]), tick=tick)
-    peer.shake_hands()
-    received = in_thread(media.receive, at_tick=True)
-    assert asleep.wait(10)
+    received = in_thread(live.receive, at_tick=refuse)
+    ticks.wait_for_sleep()
     for number in range(5):
         peer.send(b"%d" % number)
     assert not received.done()
-    ticks.release()
+    ticks.come()
     assert received.result(10) == [b"0", b"1", b"2", b"3", b"4"]
-    assert len(tick._turns) == 1
+    assert len(ticks.tick._turns) == 1
     peer.protocol.send_close(1000)
     peer.flush()
-    media.linger()
-    assert not tick._turns
-    ticks.release()
+    live.linger()
+    assert not ticks.tick._turns
+
+
+def test_what_is_taken_at_ticks_wakes_nobody(
+    live: MediaSocket, peer: Peer, ticks: Ticks, in_thread: Callable[..., Future[Any]]
+) -> None:
+    """The handler gets what is not taken, and all that is no plain text, with all behind it."""
+    taken: list[list[bytes]] = []
+
+    def take(texts: list[bytes]) -> bool:
+        if b"stop" in texts:
+            return False
+        taken.append(texts)
+        return True
+
+    received = in_thread(live.receive, at_tick=take)
+    ticks.wait_for_sleep()
+    for number in range(3):
+        peer.send(b"%d" % number)
+        peer.send(b"more")
+        ticks.come()
+        ticks.wait_for_sleep()
+    assert taken == [[b"%d" % number, b"more"] for number in range(3)]
+    assert not received.done()
+    for text in (b"before", b"stop", b"after"):
+        peer.send(text)
+    ticks.come()
+    assert received.result(10) == [b"before", b"stop", b"after"]
+
+    ticks.wait_for_sleep()
+    received = in_thread(live.receive, at_tick=take)
+    peer.send(b"text")
+    peer.protocol.send_ping(b"?")
+    peer.send(b"last")
+    ticks.come()
+    assert received.result(10) == [b"text", b"last"]
+    while not any(frame.opcode is Opcode.PONG for frame in peer.frames):
+        assert peer.read()
+    assert len(taken) == 3
+
+
+def test_a_message_cut_by_a_tick_is_whole_at_the_next_read(
+    live: MediaSocket, peer: Peer, ticks: Ticks, in_thread: Callable[..., Future[Any]]
+) -> None:
+    """Neither half is lost, nor taken for a message."""
+    taken: list[bytes] = []
+
+    def take(texts: list[bytes]) -> bool:
+        taken.extend(texts)
+        return True
+
+    peer.protocol.send_text(b"cut in two")
+    data = b"".join(peer.protocol.data_to_send())
+    received = in_thread(live.receive, at_tick=take)
+    ticks.wait_for_sleep()
+    peer.sock.sendall(data[:9])
+    ticks.come()
+    ticks.wait_for_sleep()
+    peer.sock.sendall(data[9:])
+    assert received.result(10) == [b"cut in two"]
+    assert not taken
+
+
+def test_a_fault_at_a_tick_is_the_handlers(
+    live: MediaSocket, peer: Peer, ticks: Ticks, in_thread: Callable[..., Future[Any]]
+) -> None:
+    """It ends this call; the ticks go on for the others."""
+
+    def fail(texts: list[bytes]) -> bool:
+        raise RuntimeError("a fault of ours")
+
+    received = in_thread(live.receive, at_tick=fail)
+    ticks.wait_for_sleep()
+    peer.send(b"text")
+    ticks.come()
+    with pytest.raises(RuntimeError, match="a fault of ours"):
+        received.result(10)
+    ticks.wait_for_sleep()  # for the next tick
+
+
+def test_a_close_between_ticks_is_heard_at_the_next(
+    live: MediaSocket, peer: Peer, ticks: Ticks, in_thread: Callable[..., Future[Any]]
+) -> None:
+    """Ours and the peer's: the handler goes on, and has what came before."""
+    received = in_thread(live.receive, at_tick=refuse)
+    ticks.wait_for_sleep()
+    peer.send(b"said before")
+    live.close(1001, "drain")
+    ticks.come()
+    assert received.result(10) == [b"said before"]
+    ticks.wait_for_sleep()
+    received = in_thread(live.receive, at_tick=refuse)
+    peer.protocol.send_close(1001)
+    peer.flush()
+    ticks.come()
+    with pytest.raises(ConnectionClosed, match="1001"):
+        received.result(10)
 
 
 def test_fragments_are_joined(peer: Peer, media: MediaSocket) -> None:
