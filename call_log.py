@@ -7,14 +7,22 @@ Called from any thread; it must not block on anything but stdout.
 
 from __future__ import annotations
 
+import _thread
 import logging
 import sys
+from typing import TextIO
 
 from queue_depth import Overload
 
 logger = logging.getLogger("tamlil")
 
 FRAME_SECONDS = 0.02  # of audio in each of Twilio's frames, nominally
+
+
+class _Lines(logging.StreamHandler[TextIO]):
+    def createLock(self) -> None:  # logging's name
+        """The system's own: nothing waits while a line is written, so no greenlet finds it."""
+        self.lock = _thread.RLock()
 
 
 def configure_logging() -> None:
@@ -27,7 +35,7 @@ def configure_logging() -> None:
     logging.logThreads = logging.logMultiprocessing = False
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
-    handler = logging.StreamHandler(sys.stdout)
+    handler = _Lines(sys.stdout)
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)

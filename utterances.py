@@ -18,6 +18,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from native_threads import brief_lock
+
 # Google rounds result times, and its events and results are timed by different parts of it.
 SLACK_MS = 200
 # How long after some speech its first interim or event comes, at the most
@@ -85,7 +87,7 @@ class UtteranceSwitch:
         self._on_interim = on_interim
         self._on_final = on_final
         self._clock = clock
-        self._settled = threading.Condition()
+        self._settled = threading.Condition(brief_lock())
         self._open: Utterance | None = None
         self._ended: deque[Utterance] = deque(maxlen=REMEMBERED)
         self._by_hand = False  # the open utterance came from begin(): speech events leave it be
