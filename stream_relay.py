@@ -161,16 +161,18 @@ class StreamRelay:
         """Until the call is over."""
         try:
             self._open()
+            due_at = self._due_at()
             while not self._finished():
-                due_at = self._due_at()
                 try:
                     event = self._events.get(timeout=max(0.0, due_at - self._clock()))
                 except Empty:
                     event = None
                 self._take(event)
                 now = self._clock()
-                if now >= due_at or not _is_response(event):  # those are most of what happens
+                # Most of what happens are responses; what they change is not due before the look
+                if now >= due_at or not _is_answer(event):
                     self._look(now)
+                    due_at = self._due_at()
         finally:
             self._recovery.leave(self)
             self._fallback.stop()
@@ -199,8 +201,7 @@ class StreamRelay:
         due += (at for at in times if at is not None)
         if self._can_rotate and self._rotation is not None:
             due.append(max(self._rotation.hard_at, self._not_before))
-            if now >= self._rotation.breath_at:
-                due.append(now + _TICK_SECONDS / 10)
+            due.append(max(self._rotation.breath_at, now + _TICK_SECONDS / 10))
         if self._current is not None:
             due.append(self._stream_deadline)
             due += (s.begun_at + self._limits.open for s in self._unopened())
@@ -558,8 +559,11 @@ def _tell_end(fault: StreamFault | None, drained: bool) -> None:
         tallies.stream_failed(fault or _ENDED)
 
 
-def _is_response(event: Any) -> bool:
-    return isinstance(event, StreamEvent) and event.what is What.RESPONSE
+def _is_answer(event: Any) -> bool:
+    """Whether it is a response that does not end its stream."""
+    if not isinstance(event, StreamEvent) or event.what is not What.RESPONSE:
+        return False
+    return not event.response.error.code
 
 
 def _nothing() -> None:
