@@ -11,6 +11,7 @@ import contextlib
 import functools
 import socket
 import ssl
+import sys
 import threading
 
 import certifi
@@ -18,6 +19,9 @@ import certifi
 from native_threads import brief_lock
 
 READ_BYTES = 64 * 1024
+# What was sent and is not acknowledged for so long will never be: the other side is gone, or
+# something between that forgot the connection. TCP alone would try on for a quarter of an hour.
+_UNACKNOWLEDGED_SECONDS = 10
 
 
 class Wire:
@@ -76,11 +80,13 @@ class Wire:
         self._sock.close()
 
     def _send_outgoing(self) -> None:
+        with self._lock:
+            if not self._outgoing.pending:  # nearly always: a read must not wait for who writes
+                return
         with self._turn:
             with self._lock:
                 data = self._outgoing.read()
-            if data:
-                self._sock.sendall(data)
+            self._sock.sendall(data)
 
     def _shake_hands(self, tls: ssl.SSLObject) -> None:
         while True:
@@ -113,6 +119,9 @@ def connect(host: str, port: int, tls: ssl.SSLContext | None, seconds: float) ->
     sock = socket.create_connection((host, port), timeout=seconds)
     try:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if sys.platform == "linux":
+            milliseconds = _UNACKNOWLEDGED_SECONDS * 1000
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
         wire = Wire(sock, tls, host)
         if tls is not None and wire.protocol != "h2":
             raise ConnectionError(f"{host} does not speak HTTP/2")

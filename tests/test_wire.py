@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from queue import SimpleQueue
 
 import pytest
 from cryptography import x509
@@ -138,6 +139,35 @@ def test_one_reads_while_others_write(wire_to: Callable[..., Wire]) -> None:
     for thread in threads:
         thread.join(PATIENCE)
     assert {heard[at : at + 7000] for at in range(0, len(heard), 7000)} == set(parts)
+
+
+def test_a_read_waits_for_nobody_who_writes(wire_to: Callable[..., Wire]) -> None:
+    """A server that takes nothing for a while is heard all the same: it may say why."""
+    asked: SimpleQueue[bytes | None] = SimpleQueue()
+
+    def say(sock: socket.socket) -> None:
+        while said := asked.get(timeout=PATIENCE):
+            sock.sendall(said)
+        while sock.recv(65536):
+            continue
+
+    wire = wire_to(say)
+    writer = threading.Thread(target=lambda: wire.write(bytes(20_000_000)), daemon=True)
+    writer.start()
+    for said in (b"first", b"second", b"third"):
+        asked.put(said)
+        assert wire.read() == said
+    assert writer.is_alive()
+    asked.put(None)
+    writer.join(PATIENCE)
+    assert not writer.is_alive()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the system has no such limit")
+def test_a_connection_that_nobody_acknowledges_is_given_up(wire_to: Callable[..., Wire]) -> None:
+    """The system does it; without this it would try on for a quarter of an hour."""
+    wire = wire_to(lambda sock: sock.recv(1))
+    assert wire._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 10_000
 
 
 def test_the_other_sides_end_is_no_bytes(wire_to: Callable[..., Wire]) -> None:
