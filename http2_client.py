@@ -21,7 +21,7 @@ from hpack import Decoder, Encoder, HPACKError, NeverIndexedHeaderTuple
 
 Headers = list[tuple[bytes, bytes]]
 
-CANCEL, NO_ERROR = 8, 0
+CANCEL, NO_ERROR, PROTOCOL_ERROR, FLOW_CONTROL_ERROR = 8, 0, 1, 3
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"  # 3.4
 _HEADER = struct.Struct(">HBBBI")  # 4.1: length (16 and 8 bits), type, flags, stream
@@ -38,6 +38,7 @@ _HEADER_TABLE_SIZE, _ENABLE_PUSH, _MAX_STREAMS, _INITIAL_WINDOW, _MAX_FRAME, _MA
     1, 7
 )
 _DEFAULT_WINDOW, _DEFAULT_FRAME, _LARGEST_WINDOW = 65_535, 16_384, 2**31 - 1
+_DEFAULT_TABLE = 4096
 _HEADER_BYTES = 64 * 1024  # a response's headers, all in all
 
 
@@ -103,6 +104,7 @@ class Http2Client:
         self._taken = 0
         self._initial_room = _DEFAULT_WINDOW
         self._max_frame = _DEFAULT_FRAME
+        self._table = self._smallest_table = _DEFAULT_TABLE  # for the next headers
         self._max_streams = _LARGEST_WINDOW
         self._block: tuple[int, int, bytes] | None = None  # headers that are not whole yet
         self.is_ready = False  # the other side has spoken
@@ -143,6 +145,7 @@ class Http2Client:
         number, self._next = self._next, self._next + 2
         if number > _LARGEST_WINDOW:
             raise Http2Error("the connection has no more numbers for streams")
+        self._resize_table()
         block = self._encoder.encode(
             [NeverIndexedHeaderTuple(*h) if h[0] == b"authorization" else h for h in headers]
         )
@@ -153,6 +156,13 @@ class Http2Client:
             kind = _CONTINUATION
         self._streams[number] = _Stream(self._initial_room)
         return number
+
+    def _resize_table(self) -> None:
+        """Tell of the smallest table since the last headers, and of the last (RFC 7541, 4.2)."""
+        for size in (self._smallest_table, self._table):
+            if size != self._encoder.header_table_size:
+                self._encoder.header_table_size = size
+        self._smallest_table = self._table
 
     def room(self, number: int) -> int:
         """How many bytes may be sent on an open stream now (6.9); may be less than none."""
@@ -303,7 +313,8 @@ class Http2Client:
             elif setting == _MAX_FRAME:
                 self._max_frame = max(_DEFAULT_FRAME, value)
             elif setting == _HEADER_TABLE_SIZE:
-                self._encoder.header_table_size = min(value, 4096)
+                self._table = min(value, _DEFAULT_TABLE)
+                self._smallest_table = min(self._smallest_table, self._table)
         self._frame(_SETTINGS, _ACK, 0, b"")
 
     def _push_came(self, flags: int, number: int, payload: bytes, events: list[Event]) -> None:
@@ -321,18 +332,20 @@ class Http2Client:
         events.append(GoAway(last & _LARGEST_WINDOW, code, text))
 
     def _window_came(self, flags: int, number: int, payload: bytes, events: list[Event]) -> None:
-        (size,) = _read(_NUMBER, payload)
+        size = _read(_NUMBER, payload)[0] & _LARGEST_WINDOW
         if number == 0:
             self._room += size
-            room = self._room
-        else:
-            stream = self._streams.get(number)
-            if stream is None:
-                return
-            stream.room += size
-            room = stream.room
-        if not size or room > _LARGEST_WINDOW:
-            raise Http2Error("a window of a wrong size")
+            if not size or self._room > _LARGEST_WINDOW:
+                raise Http2Error("a window of a wrong size")
+            return
+        stream = self._streams.get(number)
+        if stream is None:
+            return
+        stream.room += size
+        if not size or stream.room > _LARGEST_WINDOW:  # ends that stream alone (6.9)
+            code = FLOW_CONTROL_ERROR if size else PROTOCOL_ERROR
+            self.reset(number, code)
+            events.append(ResetCame(number, code))
 
 
 def _read(kind: struct.Struct, payload: bytes) -> tuple[int, ...]:

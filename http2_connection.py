@@ -139,7 +139,7 @@ class Http2Connection:
     def cancel(self, number: int) -> None:
         """Give a stream up; it is told nothing."""
         with self._lock:
-            if self._streams.pop(number, None) is not None:
+            if self._streams.pop(number, None) is not None and not self._closed:
                 self._http2.reset(number, CANCEL)
                 self._wake_sender()
                 self._notify()

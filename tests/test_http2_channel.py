@@ -16,8 +16,9 @@ from h2.settings import SettingCodes
 from http2_server import OK, PATIENCE, Http2Server, echo, message, nothing
 from threads_left import no_thread_left
 
-from grpc_status import CallError
+from grpc_status import CallError, Status
 from http2_channel import Http2Channel, StreamCall
+from http2_connection import Http2Connection
 from wire import connect
 
 Code = grpc.StatusCode
@@ -419,3 +420,26 @@ def test_what_is_sent_together_leaves_together(open_channel: Open) -> None:
         server.wait_for(lambda: server.data.count(b"more") == 50)
         assert len(server.of(DataReceived)) == 52
         call.cancel()
+
+
+def test_a_stream_is_given_up_while_its_connection_breaks() -> None:
+    """The reader has found that the other side broke the protocol, and has told nobody yet."""
+    connection = Http2Connection(lambda: connect("127.0.0.1", 1, None, PATIENCE), lambda *_: None)
+    with connection._lock:
+        connection._closed = True
+        connection._streams[1] = nobody = Nobody()
+    connection.cancel(1)
+    assert nobody not in connection._streams.values()
+
+
+class Nobody:
+    """A stream that is told nothing."""
+
+    def headers_came(self, headers: dict[bytes, bytes]) -> None:
+        raise AssertionError
+
+    def data_came(self, data: bytes) -> None:
+        raise AssertionError
+
+    def ended(self, status: Status | None) -> None:
+        raise AssertionError

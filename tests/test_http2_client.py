@@ -6,11 +6,22 @@ import pytest
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import DataReceived, RequestReceived
+from h2.settings import SettingCodes
 from hpack import Encoder
 from hypothesis import given
 from hypothesis import strategies as st
 
-from http2_client import CANCEL, DataCame, GoAway, HeadersCame, Http2Client, Http2Error, ResetCame
+from http2_client import (
+    CANCEL,
+    FLOW_CONTROL_ERROR,
+    PROTOCOL_ERROR,
+    DataCame,
+    GoAway,
+    HeadersCame,
+    Http2Client,
+    Http2Error,
+    ResetCame,
+)
 
 REQUEST = [
     (b":method", b"POST"),
@@ -104,7 +115,7 @@ def test_bytes_may_be_cut_anywhere(step: int) -> None:
         SETTINGS + frame(3, 0, 1, b"x"),
         SETTINGS + frame(7, 0, 0, b"x"),
         SETTINGS + frame(8, 0, 0, bytes(4)),
-        SETTINGS + frame(8, 0, 1, b"\x7f\xff\xff\xff"),
+        SETTINGS + frame(8, 0, 0, b"\x7f\xff\xff\xff"),
         SETTINGS + frame(0, 8, 1, b"\3xx"),  # more padding than frame
         SETTINGS + frame(0, 0, 1, bytes(16_385)),
         SETTINGS + b"".join(frame(k, 0, 1, bytes(16_000)) for k in (1, 9, 9, 9, 9)),
@@ -125,6 +136,39 @@ def test_no_bytes_raise_anything_else(junk: bytes) -> None:
         http2.receive(junk)
     except Http2Error:
         return
+
+
+@pytest.mark.parametrize(
+    ("size", "code"),
+    [(bytes(4), PROTOCOL_ERROR), (b"\x7f\xff\xff\xff", FLOW_CONTROL_ERROR)],
+)
+def test_a_wrong_window_of_a_stream_ends_that_one_alone(size: bytes, code: int) -> None:
+    """The others go on (6.9); and a bit that has no meaning is not looked at."""
+    http2 = client(2)
+    assert http2.receive(frame(8, 0, 1, size)) == [ResetCame(1, code)]
+    assert http2.data_to_send() == frame(3, 0, 1, code.to_bytes(4, "big"))
+    room = http2.room(3)
+    http2.receive(frame(8, 0, 3, b"\x80\0\0\1") + frame(8, 0, 0, b"\x80\0\0\1"))
+    assert http2.room(3) == room + 1
+
+
+@given(st.lists(st.sampled_from([0, 100, 4096, 10_000]), max_size=4))
+def test_tables_follow_all_settings_that_came_between_two_requests(sizes: list[int]) -> None:
+    """Another library, with the strictest of checks, reads the headers (RFC 7541, 4.2)."""
+    server = H2Connection(H2Configuration(client_side=False, header_encoding=None))
+    server.initiate_connection()
+    http2 = Http2Client(1 << 20)
+    http2.receive(server.data_to_send())
+    server.receive_data(http2.data_to_send())
+    for sizes_before in ([], sizes, [], sizes):
+        for size in sizes_before:
+            server.update_settings({SettingCodes.HEADER_TABLE_SIZE: size})
+            http2.receive(server.data_to_send())
+            server.receive_data(http2.data_to_send())
+        http2.open(REQUEST)
+        [request] = server.receive_data(http2.data_to_send())
+        assert isinstance(request, RequestReceived)
+        assert [tuple(header) for header in request.headers] == REQUEST
 
 
 def test_a_new_window_is_that_of_open_streams_too() -> None:
