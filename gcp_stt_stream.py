@@ -89,6 +89,7 @@ class StreamingSTTSession:
         self._log = log
         self.utterances = UtteranceSwitch(self.now_ms, on_interim=on_partial, on_final=on_final)
         self._limits = limits or SessionLimits()
+        self._whole = self._limits.batch_ms <= LONGEST_MS  # what one read brings is a message
         self._clock = clock
         self._thread_class = thread_class
 
@@ -129,7 +130,8 @@ class StreamingSTTSession:
             guard=self._call_back,
             clock=self._clock,
         )
-        self._feeds: list[StreamFeed] = []  # of all streams: what Google got of them is counted
+        # What Google got by streams that are over, in bytes; and the feeds of the others
+        self._fed: tuple[int, list[StreamFeed]] = (0, [])
         self._fallback = fallback = Fallback(
             self._ring,
             self._connections,
@@ -142,7 +144,10 @@ class StreamingSTTSession:
 
         def new_feed() -> StreamFeed:
             feed = StreamFeed(self._ring, self._limits.batch_ms, on_taken=self._taken_some)
-            self._feeds.append(feed)
+            before, feeds = self._fed
+            over = [feed for feed in feeds if feed.is_over]
+            live = [feed for feed in feeds if feed not in over]
+            self._fed = before + sum([feed.sent_bytes for feed in over]), [*live, feed]
             return feed
 
         def new_stream(feed: StreamFeed) -> GoogleStream:
@@ -193,8 +198,10 @@ class StreamingSTTSession:
         if len(frames) > room or relay.deaf or self._closing.is_set():
             for frame in frames:
                 self.push_audio(frame)
+            if self._whole:
+                self._ring.flush()  # what came together waits for no more
             return
-        if self._ring.extend(frames, now, whole=self._limits.batch_ms <= LONGEST_MS):
+        if self._ring.extend(frames, now, whole=self._whole):
             self.frames += len(frames)
             if relay.awaiting_audio:
                 relay.audio_came()
@@ -352,7 +359,8 @@ class StreamingSTTSession:
     @property
     def _sent_bytes(self) -> int:
         """How much audio Google got, replays and plain calls included."""
-        return sum([feed.sent_bytes for feed in self._feeds]) + self._fallback.sent_bytes
+        before, feeds = self._fed
+        return before + sum([feed.sent_bytes for feed in feeds]) + self._fallback.sent_bytes
 
     # The streaming thread
 

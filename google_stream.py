@@ -126,6 +126,7 @@ class GoogleStream:
         finally:
             # gRPC's thread still waits in the feed
             self.feed.stop()
+            self.feed.send_now = None  # the feed may be kept for longer than the call and all of it
             self._connections.release(self._connection)
             self._events.put(StreamEvent(self, What.ENDED, fault=fault))
 

@@ -279,7 +279,9 @@ class MediaSocket:
                     self._sock.sendall(data)
                 else:
                     self._sock.shutdown(socket.SHUT_WR)
-            except OSError:  # the peer is gone; the next read says so
+            except OSError:  # the peer is gone, or takes nothing; the next read says so
+                with contextlib.suppress(OSError):  # nothing may follow on half a frame
+                    self._sock.shutdown(socket.SHUT_RDWR)
                 return
 
     def _shake_hands(self, environ: dict[str, Any]) -> None:

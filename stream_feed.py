@@ -20,6 +20,7 @@ from collections.abc import Callable
 from operator import itemgetter
 
 from audio_ring import BYTES_PER_MS, BYTES_PER_SECOND, AudioRing, Chunk
+from audio_tick import LONGEST_MS
 from loudness import is_loud
 from native_threads import brief_lock
 
@@ -48,6 +49,7 @@ class StreamFeed:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._ring = ring
+        self._whole = batch_ms <= LONGEST_MS  # what one read brings is a message
         # What came together goes together, also if it is a frame more than a batch
         self._message_bytes = min(2 * batch_ms, MESSAGE_MS) * BYTES_PER_MS
         self._replay_bytes = min(batch_ms, REPLAY_MESSAGE_MS) * BYTES_PER_MS
@@ -98,6 +100,11 @@ class StreamFeed:
         with self._lock:
             self._stop.set()
         self._wake.set()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more will be taken."""
+        return self._stop.is_set()
 
     def answered(self) -> None:
         """Google said something."""
@@ -175,8 +182,8 @@ class StreamFeed:
         """Wait for more audio; False if none came in time."""
         with self._lock:
             self._idle = True
-        # Where all is sent at once, frames wait for more of them only if they came one by one
-        unhurried = self.send_now is not None and not self._ring.has_pending
+        # Where all is sent as it comes, frames wait for more of them only if they came one by one
+        unhurried = self.send_now is not None and self._whole and not self._ring.has_pending
         woken = self._wake.wait(_IDLE_SECONDS if unhurried else self._pause)
         with self._lock:
             self._idle = False

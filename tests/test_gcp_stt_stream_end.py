@@ -199,6 +199,9 @@ def test_the_old_stream_takes_nothing_of_the_next_ones_audio(serve: Serve, lines
         google.wait_for(lambda seam=seam: google.streams[seam + 1].config is not None)  # type: ignore[misc]
     call.push(40).session.close()
     assert [stream.audio_bytes for stream in google.streams][-1] == (5 * seams + 40) * 160
+    # what they had is counted, and nothing else of them is kept
+    assert call.session.sample().sent_bytes == sum(one.audio_bytes for one in google.streams)
+    assert len(call.session._fed[1]) <= 2
 
 
 def test_a_refused_config_is_not_tried_again(serve: Serve, lines: Lines) -> None:

@@ -171,6 +171,7 @@ def test_a_stream_tells_its_opening_its_answers_and_its_end(
         "call 1 frames 0-11",
     ]
     assert events[-1] == StreamEvent(scene.stream, ENDED, None, None)
+    assert scene.feed.send_now is None  # who keeps the feed keeps nothing of the stream
     assert server.streams[0].frames == [(1, seq) for seq in range(12)]
     assert server.streams[0].config.config.language_code == "en-US"
     assert server.streams[0].ended == "half-closed"

@@ -11,7 +11,7 @@ import pytest
 from session_parts import PATIENCE, Clock
 
 from audio_ring import AudioRing
-from stream_feed import StreamFeed
+from stream_feed import _IDLE_SECONDS, StreamFeed
 
 
 class Stream:
@@ -84,6 +84,22 @@ def test_live_audio_is_sent_when_it_comes(stream: Stream) -> None:
     assert (stream.feed.position, stream.feed.sent_bytes) == (1600, 1600)
     assert stream.feed.waiting == 0
     assert stream.feed.quiet_bytes + stream.feed.unanswered_loud_bytes == 1600
+
+
+def test_larger_batches_are_not_left_lying() -> None:
+    """What one read brings is no whole message then: the rest of it goes after a pause."""
+    ring = AudioRing(4000, 10**6)
+    feed = StreamFeed(ring, 500)
+    feed.send_now = lambda audio: False
+    ring.on_chunk = feed.wake
+    taken: SimpleQueue[bytes | None] = SimpleQueue()
+    thread = threading.Thread(target=lambda: [*map(taken.put, iter(feed.take, None))], daemon=True)
+    thread.start()
+    feed.start(0)
+    ring.extend([b"x" * 160], 0.0, whole=False)
+    assert taken.get(timeout=_IDLE_SECONDS / 2) == b"x" * 160
+    feed.stop()
+    thread.join(PATIENCE)
 
 
 def test_what_finds_no_room_is_taken_by_the_thread(stream: Stream) -> None:
