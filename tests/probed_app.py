@@ -2,7 +2,8 @@
 
 `/probe` counts what a leak would leave behind; `/delays` says how late the loop was since it was
 last asked: a greenlet sleeps for 5 ms over and over and notes how much longer it took; `/pulse`
-what the turns of the metrics' pulse have cost. With `PROBE_WITHOUT_RECORDS=1` nothing is handed
+what the turns of the metrics' pulse have cost; `/memory` what is allocated, by line, where
+tracemalloc is on. With `PROBE_WITHOUT_RECORDS=1` nothing is handed
 over to be written.
 """
 
@@ -12,6 +13,7 @@ import gc
 import os
 import threading
 import time
+import tracemalloc
 from collections import deque
 
 from flask import Response, jsonify
@@ -59,6 +61,18 @@ def probe() -> Response:
         threads=threading.active_count(),
         greenlets=sum(1 for o in gc.get_objects() if isinstance(o, greenlet) and not o.dead),
         live=app.extensions["tamlil"].registry.live,
+    )
+
+
+@app.get("/memory")
+def memory() -> Response:
+    gc.collect()
+    found = tracemalloc.take_snapshot().statistics("lineno")
+    return jsonify(
+        {
+            f"{one.traceback[0].filename}:{one.traceback[0].lineno}": (one.size, one.count)
+            for one in found
+        }
     )
 
 
