@@ -15,7 +15,7 @@ from businesses import load_businesses
 from errors import SettingsError
 from google_credentials import load_credentials
 from settings import Settings
-from trust import check_metrics_token, signature_of
+from trust_settings import check_metrics_token, signature_of
 
 
 def main() -> int:

@@ -9,13 +9,7 @@ from flask import Flask
 
 import record_setup
 import tenant_commands
-from command_line import asked_command
 from settings import Settings
-
-
-def is_asked() -> bool:
-    """Whether `flask` is looking up one of these commands."""
-    return asked_command() in ("db", tenant_commands.group.name)
 
 
 def make_app(settings: Settings) -> Flask:

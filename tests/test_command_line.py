@@ -9,12 +9,11 @@ from pathlib import Path
 
 import click
 import pytest
+from databases import fresh_sqlite
 from flask.cli import FlaskGroup
 from running_service import PROJECT, service_environment
 
 import app as application
-import record_commands
-import twilio_commands
 from command_line import asked_command, is_listing
 
 
@@ -80,7 +79,6 @@ def test_the_command_that_is_looked_up(
     with click.Context(FlaskGroup()):
         assert asked_command() == command
         assert is_listing() is (command is None)
-        assert record_commands.is_asked() is (command in ("tenant", "db"))
     with click.Context(click.Command("run")):
         assert asked_command() is None
     assert asked_command() is None
@@ -114,6 +112,21 @@ def test_whoever_asks_for_something_else_gets_the_service(
     """Neither another command nor a word of it is taken for these commands; nor is gunicorn."""
     monkeypatch.setattr(sys, "argv", ["flask", *words])
     with context:
-        assert not twilio_commands.is_asked()
+        assert asked_command() != "twilio"
     monkeypatch.setattr(sys, "argv", ["gunicorn", "twilio"])
-    assert not twilio_commands.is_asked()
+    assert asked_command() is None
+
+
+def test_a_command_pays_for_nothing_of_the_service() -> None:
+    """`flask tenant list` loads neither speech nor media nor Twilio's library."""
+    ran = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "flask", "tenant", "list"],
+        cwd=PROJECT,
+        env=service_environment({"DATABASE_URL": fresh_sqlite()}),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    loaded = {line.rsplit("|", 1)[1].strip() for line in ran.stderr.splitlines()}
+    assert {"app", "tenant_commands"} <= loaded
+    assert not loaded & {"service", "grpc", "google.auth", "flask_sock", "twilio", "gcp_stt_stream"}
