@@ -14,6 +14,7 @@ import sys
 import click
 from flask import Flask
 
+import database_ready
 from command_line import asked_command, is_listing
 from errors import SettingsError
 from settings import Settings
@@ -50,7 +51,7 @@ def _app_or_exit() -> Flask:
         if command in _RECORD_COMMANDS:
             import record_commands
 
-            return record_commands.make_app(settings)
+            return record_commands.make_app(settings, command)
         return _start(settings)
     except SettingsError as fault:
         print(f"tamlil: {fault}", file=sys.stderr)
@@ -60,9 +61,7 @@ def _app_or_exit() -> Flask:
 def _start(settings: Settings) -> Flask:
     if click.get_current_context(silent=True) is not None:
         # by `flask`; before gunicorn's workers, which have no time for it, its master did this
-        import record_setup
-
-        record_setup.prepare(settings)
+        database_ready.prepare(settings)
     app = create_app(settings)
     service = app.extensions["tamlil"]
     service.start()

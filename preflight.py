@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sys
 
-import record_setup
+import database_ready
 from businesses import load_businesses
 from errors import SettingsError
 from google_credentials import load_credentials
@@ -25,7 +25,7 @@ def main() -> int:
         check_metrics_token(settings)
         load_businesses(settings.businesses)
         load_credentials(settings)
-        record_setup.prepare(settings)
+        database_ready.prepare(settings)
     except SettingsError as fault:
         print(f"tamlil: {fault}", file=sys.stderr)
         return 2
