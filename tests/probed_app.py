@@ -19,7 +19,7 @@ from collections import deque
 from flask import Response, jsonify
 from greenlet import greenlet
 
-from app import create_app
+from service import create_app
 
 TICK_SECONDS = 0.005
 

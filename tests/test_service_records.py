@@ -113,8 +113,8 @@ def taken_away(url: str, postgres: PostgresServer | None) -> Iterator[None]:
 @pytest.mark.parametrize(
     ("trouble", "frames"),
     [
-        pytest.param("none", 300, marks=pytest.mark.soak),  # the next one has times of peace too
-        ("the database goes away", 300),
+        pytest.param("none", 250, marks=pytest.mark.soak),  # the next one has times of peace too
+        ("the database goes away", 250),
         pytest.param("the database goes away for 30 s", 2000, marks=pytest.mark.soak),
     ],
 )
@@ -211,6 +211,12 @@ def test_a_worker_that_is_killed_loses_no_more_than_a_second(
         assert found == ever[call_sid][1][: len(found)]
 
 
+@pytest.mark.parametrize(
+    "database_at",
+    # what is asked of the database is shown on both by `test_lost_calls.py`
+    ["sqlite", pytest.param("postgresql", marks=pytest.mark.soak)],
+    indirect=True,
+)
 def test_a_call_that_twilio_ends_is_closed_by_whichever_worker_has_it(
     chatty: SpeechServerThread, database_at: str
 ) -> None:
