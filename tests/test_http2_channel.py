@@ -426,7 +426,12 @@ def test_a_cancelled_call_is_reset_and_never_half_closed(
 
     with Http2Server(nothing) as server:
         call = begin(open_channel(server), until_over())
-        reader = threading.Thread(target=lambda: (fault_of(call), requests.end()))
+
+        def read() -> None:
+            fault_of(call)
+            requests.end()
+
+        reader = threading.Thread(target=read)
         reader.start()
         server.wait_for(lambda: server.of(DataReceived))
         call.cancel()
