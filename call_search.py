@@ -212,13 +212,11 @@ class _Said:
             low, places = _places(before, length)
             # hidden from the planner: else it may read all that was said in the stretch
             at = Utterance.id + 0
-            hits = (
-                self.hits()
-                .where(func.search_places_of(Utterance.id).op("&&")(places))
-                .where(at >= low, at < before)
-                .cte("hits")
-                .prefix_with("MATERIALIZED")
-            )
+            stretch = self.hits().where(at < before)
+            if low > 0:  # else all of the rest is asked for
+                in_places = func.search_places_of(Utterance.id).op("&&")(places)
+                stretch = stretch.where(at >= low, in_places)
+            hits = stretch.cte("hits").prefix_with("MATERIALIZED")
             newest = select(hits.c.id).order_by(hits.c.id.desc()).limit(count - len(found))
             found += db.session.scalars(newest)
             before, length = low, length * _LONGER
