@@ -22,6 +22,9 @@ def run() -> None:
     with migrate.db.engine.connect() as connection:
         connection.detach()  # it ends here, and with it the lock and what is set for it
         if connection.dialect.name == "postgresql":
+            # an index over years of calls takes longer than anything that a call may wait for
+            connection.execute(text("SET statement_timeout = 0"))
+            connection.execute(text("SET lock_timeout = 0"))
             connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _LOCK})
             connection.commit()
         else:

@@ -10,6 +10,7 @@ from pathlib import Path
 from threading import Timer
 
 import flask_migrate
+import psycopg
 import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
@@ -17,6 +18,7 @@ from alembic.migration import MigrationContext
 from postgres_server import PostgresServer
 from running_service import PROJECT, service_environment
 
+import database
 from database import database_url, db, make_engine
 from record_setup import database_app, prepare
 from schema_differences import COMPARED
@@ -103,6 +105,19 @@ def test_services_that_start_at_once_make_the_tables_once(empty: str) -> None:
         _, err = process.communicate(timeout=60)
         assert (process.returncode, err) == (0, "")
     assert businesses(empty) == ["default"]
+
+
+def test_a_migration_may_take_longer_than_other_statements(
+    postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here it waits for another service's, for longer than a statement may take."""
+    url = postgres.fresh(tables=False)
+    monkeypatch.setattr(database, "_STATEMENT_SECONDS", 1)
+    with closing(psycopg.connect(url, autocommit=True)) as other:
+        other.execute("SELECT pg_advisory_lock(7280311)")
+        Timer(1.5, other.execute, ["SELECT pg_advisory_unlock(7280311)"]).start()
+        prepare(Settings(database_url=url))
+    assert businesses(url) == ["default"]
 
 
 _CUT_OFF = """
