@@ -120,6 +120,41 @@ def test_a_migration_may_take_longer_than_other_statements(
     assert businesses(url) == ["default"]
 
 
+def test_what_is_there_stays_through_a_migration(empty: str) -> None:
+    """With what belongs to it, also where a table is made anew; up, and down again."""
+    app = database_app(Settings(database_url=empty))
+    with app.app_context():
+        flask_migrate.upgrade(revision="0002")
+        with db.engine.begin() as connection:
+            for statement in _SOME_RECORDS:
+                connection.execute(sa.text(statement))
+        flask_migrate.upgrade()
+        assert said_on_calls() == [("CA1", "hello")]
+        flask_migrate.downgrade(revision="0002")
+        assert said_on_calls() == [("CA1", "hello")]
+        db.engine.dispose()
+
+
+_SOME_RECORDS = (
+    "INSERT INTO tenants (id, name, hints, created_at) "
+    "VALUES ('clinic', '', '[]', '2026-11-27 12:00')",
+    "INSERT INTO calls (call_sid, tenant_id, caller, called, direction, started_at, seconds, "
+    "google_seconds, frames, dropped, lost_seconds, streams, rotations, fallbacks, results, "
+    "delay_sum_ms, delay_worst_ms) VALUES ('CA1', 'clinic', '', '', 'inbound', "
+    "'2026-11-27 12:00', 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0)",
+    "INSERT INTO utterances (uid, call_id, tenant_id, track, start_ms, end_ms, text, fallback, "
+    "said_at) VALUES ('u1', 1, 'clinic', 'inbound', 0, 1, 'hello', false, '2026-11-27 12:00')",
+)
+
+
+def said_on_calls() -> list[tuple[str, str]]:
+    with db.engine.connect() as connection:
+        found = connection.execute(
+            sa.text("SELECT call_sid, text FROM calls JOIN utterances ON call_id = calls.id")
+        )
+        return [(call_sid, said) for call_sid, said in found]
+
+
 _CUT_OFF = """
 import os, sys
 from sqlalchemy import Engine, event
