@@ -52,7 +52,8 @@ def _delete(tenant_id: str, which: ColumnElement[bool]) -> Deleted | None:
     found = db.session.execute(calls.with_for_update()).all()
     if any(ended_at is None for _, ended_at in found):
         return None
-    ids = calls.with_only_columns(Call.id)
+    # these and no others: a call of this number may have begun since
+    ids = [call_id for call_id, _ in found]
     counts = (
         db.session.scalar(select(func.count()).select_from(rows.subquery())) or 0
         for rows in (
