@@ -122,11 +122,17 @@ def test_the_address_is_the_workers_to_say(behind: Behind) -> None:
     """What a request claims about it is dropped; so is what belongs to its connection."""
     answer = client_at(behind.path).get(
         "/api/calls",
-        headers={"X-Tamlil-Address": "6.6.6.6", "Connection": "x", "TE": "trailers"},
+        headers={
+            "X-Tamlil-Address": "6.6.6.6",
+            "X-Forwarded-For": "192.0.2.8",
+            "Connection": "x",
+            "TE": "trailers",
+        },
         environ_overrides={"REMOTE_ADDR": "192.0.2.7"},
     )
     headers = answer.get_json()["headers"]
     assert headers["X-Tamlil-Address"] == "192.0.2.7"
+    assert headers["X-Forwarded-For"] == "192.0.2.8"  # for the API to believe or not
     assert "Te" not in headers
 
 
