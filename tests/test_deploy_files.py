@@ -21,7 +21,7 @@ KNOWN = {item.metadata["variable"] for item in dataclasses.fields(Settings)}
 # What somebody must give, and what is made or stands there.
 ASKED_FOR = {"GOOGLE_CREDENTIALS_JSON", "TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN"}
 OPTIONAL = {"PUBLIC_URL", "BUSINESSES"}
-GIVEN = {"SECRET_KEY", "STT_LANGUAGE", "WEB_CONCURRENCY"}
+GIVEN = {"SECRET_KEY", "STT_LANGUAGE", "TRUSTED_PROXIES", "WEB_CONCURRENCY"}
 # Heroku sets it with the add-on, so that the form does not have it
 DATABASE = "DATABASE_URL"
 
@@ -92,6 +92,12 @@ def test_render_asks_for_what_must_be_given() -> None:
     asked = {name for name, one in variables.items() if one.get("sync") is False}
     assert asked == ASKED_FOR | OPTIONAL
     assert variables["SECRET_KEY"]["generateValue"] is True
+
+
+def test_the_routers_before_the_service_are_counted() -> None:
+    """Heroku has its own; Render has Cloudflare before its own. More would let callers lie."""
+    assert heroku_variables()["TRUSTED_PROXIES"]["value"] == "1"
+    assert render_variables()["TRUSTED_PROXIES"]["value"] == "2"
 
 
 def test_there_is_a_database_that_outlives_a_deploy() -> None:
