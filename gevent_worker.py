@@ -69,7 +69,7 @@ class MediaWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
             super().run()
             return
         servers = [self._serve(listener) for listener in self.sockets]
-        while not self._told.wait(_NOTE_SECONDS):
+        while self.alive and not self._told.wait(_NOTE_SECONDS):
             self.notify()
         for server in servers:
             server.close()
