@@ -1,8 +1,12 @@
 """Every way to a business's records: one function an entity, which loads by business or raises.
 
-Nothing else makes a query that reads what belongs to businesses (but the writers of live calls,
-which go by the registry's slot). Who asks is a business, known by its API key or named by whoever
-runs the service's commands; what is not its own is `NotFound`, as if it were not there.
+Whoever answers a business takes its queries from here: the API, and the commands about one
+business. Who asks is known by its API key, or named by whoever runs the service's commands; what is
+not its own is `NotFound`, as if it were not there.
+
+Queries of their own have those that work for all businesses: the writers of live calls, which go by
+the registry's slot, `lost_calls.py`, `retention.py` (also when it is asked for one business),
+`webhook_queue.py` and `tenant_directory.py`; and `api_keys.py`, which finds out who asks.
 
 All of them use `db.session`, within an application's context.
 """
