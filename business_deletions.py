@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, CursorResult, and_, delete, func, or_, select
+from sqlalchemy import ColumnElement, CursorResult, and_, func, or_, select
 
-from business_records import calls_of, events_of, leads_of, load_call, utterances_of
+from business_records import calls_of, deletion_of, events_of, load_call, utterances_of
 from database import db
 from models import Call, Event, Lead, Utterance
 
@@ -42,8 +42,7 @@ def delete_number(tenant_id: str, number: str) -> Deleted | None:
     )
     if deleted is None:
         return None
-    leads = leads_of(tenant_id).where(Lead.number == number).with_only_columns(Lead.id)
-    gone = db.session.execute(delete(Lead).where(Lead.id.in_(leads)))
+    gone = db.session.execute(deletion_of(tenant_id, Lead).where(Lead.number == number))
     assert isinstance(gone, CursorResult)
     return deleted._replace(leads=gone.rowcount)
 
@@ -53,7 +52,8 @@ def _delete(tenant_id: str, which: ColumnElement[bool]) -> Deleted | None:
     found = db.session.execute(calls.with_for_update()).all()
     if any(ended_at is None for _, ended_at in found):
         return None
-    ids = calls.with_only_columns(Call.id)
+    # these and no others: a call of this number may have begun since
+    ids = [call_id for call_id, _ in found]
     counts = (
         db.session.scalar(select(func.count()).select_from(rows.subquery())) or 0
         for rows in (
@@ -63,6 +63,7 @@ def _delete(tenant_id: str, which: ColumnElement[bool]) -> Deleted | None:
     )
     utterances, events = counts
     db.session.execute(
-        delete(Call).where(Call.id.in_(ids)), execution_options={"synchronize_session": False}
+        deletion_of(tenant_id, Call).where(Call.id.in_(ids)),
+        execution_options={"synchronize_session": False},
     )
     return Deleted(len(found), utterances, events, 0)

@@ -7,6 +7,7 @@ each of those has an engine (so a connection) of its own: they share no lock.
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -30,6 +31,7 @@ from errors import DatabaseAway, SettingsError
 _CONNECT_SECONDS = 5
 _STATEMENT_SECONDS = 20
 _BUSY_SECONDS = 10
+_LOOK_AGAIN_SECONDS = 0.02
 
 # An execution option: the transaction will write. SQLite must know at its beginning, or two that
 # read before they write would each wait for the other.
@@ -137,7 +139,7 @@ def _prepare(engine: Engine) -> None:
     @event.listens_for(engine, "connect")
     def connected(connection: sqlite3.Connection, _record: object) -> None:
         connection.isolation_level = None  # transactions are begun below, as they are meant
-        connection.execute("PRAGMA journal_mode=WAL")
+        _keep_a_log(connection)
         connection.execute("PRAGMA synchronous=NORMAL")
         connection.execute("PRAGMA foreign_keys=ON")
 
@@ -145,6 +147,24 @@ def _prepare(engine: Engine) -> None:
     def begun(connection: Connection) -> None:
         writes = connection.get_execution_options().get(WRITES)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _keep_a_log(connection: sqlite3.Connection) -> None:
+    """Have SQLite write ahead, so that readers and the writer hold up each other no more.
+
+    The file's first change to it waits for nobody: it fails while another connection is busy,
+    whatever the time to wait for locks is.
+    """
+    give_up_at = time.monotonic() + _BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as fault:
+            if fault.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > give_up_at:
+                raise
+            time.sleep(_LOOK_AGAIN_SECONDS)
+        else:
+            return
 
 
 class Engines:

@@ -126,6 +126,8 @@ class Call(Model):
             postgresql_where=text("resume_by IS NOT NULL"),
             sqlite_where=text("resume_by IS NOT NULL"),
         ),
+        # an id that came again would give what is still said on a deleted call to another one
+        {"sqlite_autoincrement": True},
     )
 
     @property

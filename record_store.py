@@ -215,7 +215,8 @@ class _Batch:
 
     def _end(self, record: StreamEnded) -> None:
         session = self._session
-        stream = session.get(CallStream, record.stream_id)
+        # locked, as who gives it up locks it: what was guessed for it stays what it is
+        stream = session.get(CallStream, record.stream_id, with_for_update=True)
         if stream is None:
             raise Unwritable("its call is not there (any more)")
         if stream.tenant_id != record.tenant_id:

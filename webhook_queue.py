@@ -11,7 +11,7 @@ An event of a call is taken only when all earlier ones of the call are settled.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -21,8 +21,9 @@ from sqlalchemy.orm import Session, aliased
 
 from database import Engines, now
 from models import Event, Webhook, WebhookSecret
+from webhook_seats import Room
 
-# Of the seats of a sender, so that one slow receiver holds up nobody else's events
+# Of the seats of a sender; a slow one has one
 SEATS_OF_A_BUSINESS = 2
 # Longer than a post may take, its name's resolution included
 LEASE_SECONDS = 45.0
@@ -63,8 +64,8 @@ class WebhookQueue:
         self._lease = timedelta(seconds=LEASE_SECONDS)
         self.now = now
 
-    def take(self, seats: int, busy: Mapping[str, int]) -> list[Delivery] | None:
-        """At most `seats` events that are due; `busy`: seats in use, by business.
+    def take(self, room: Room) -> list[Delivery] | None:
+        """Events that are due, as many as there is room for.
 
         None: no business has a webhook, so that there is little to look for.
         """
@@ -72,7 +73,7 @@ class WebhookQueue:
         with self._engines.reading() as session:
             if session.scalar(select(Webhook.tenant_id).limit(1)) is None:
                 return None
-            found = _find_due(session, at, seats, busy)
+            found = _find_due(session, at, room)
         if not found:
             return []
         with self._engines.writing() as session:
@@ -183,25 +184,51 @@ class WebhookQueue:
         ]
 
 
-def _find_due(session: Session, at: datetime, seats: int, busy: Mapping[str, int]) -> list[int]:
-    """The ids of events to be taken, whose businesses have room."""
+def _find_due(session: Session, at: datetime, room: Room) -> list[int]:
+    """The ids of events to be taken, whose businesses have room.
+
+    Who has no seat yet comes first, whatever has waited for longer.
+    """
+    used = Counter(room.busy)
+    among = Event.tenant_id.not_in(list(room.slow))
+    found = _fill(session, at, room.seats, used, among, each=1)
+    if used:
+        more = room.seats - len(found)
+        found += _fill(session, at, more, used, among, each=SEATS_OF_A_BUSINESS, but=found)
+    if room.slow:
+        among = Event.tenant_id.in_(list(room.slow))
+        found += _fill(session, at, room.slow_seats, Counter(room.slow), among, each=1)
+    return found
+
+
+def _fill(
+    session: Session,
+    at: datetime,
+    seats: int,
+    used: Counter[str],
+    among: ColumnElement[bool],
+    *,
+    each: int,
+    but: Collection[int] = (),
+) -> list[int]:
+    """The ids of so many due events, `each` of a business; counts them as `used`."""
     found: list[int] = []
-    used = Counter(busy)
     while len(found) < seats:
-        full = [tenant for tenant, count in used.items() if count >= SEATS_OF_A_BUSINESS]
+        full = [tenant for tenant, count in used.items() if count >= each]
         rows = session.execute(
             select(Event.id, Event.tenant_id)
             .where(
                 Event.next_try_at <= at,
+                among,
                 Event.tenant_id.not_in(full),
-                Event.id.not_in(found),
+                Event.id.not_in([*but, *found]),
                 _is_first_of_its_call(),
             )
             .order_by(Event.next_try_at, Event.id)
             .limit(_LOOK_AT)
         ).all()
         for event_id, tenant_id in rows:
-            if len(found) < seats and used[tenant_id] < SEATS_OF_A_BUSINESS:
+            if len(found) < seats and used[tenant_id] < each:
                 used[tenant_id] += 1
                 found.append(event_id)
         if len(rows) < _LOOK_AT:

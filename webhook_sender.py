@@ -2,7 +2,7 @@
 
 It lives in the records' process (`record_process.py`), beside the worker that carries calls, never
 in it. A thread looks into the database once a second, and at once again while there is work; each
-post has a thread of its own, a bounded number at a time.
+post has a thread of its own, a bounded number at a time (`webhook_seats.py`).
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -23,11 +22,11 @@ from errors import BadWebhook
 from record_messages import EventCounts
 from webhook_client import PostFailed, WebhookClient
 from webhook_queue import LEASE_SECONDS, Delivery, WebhookQueue
+from webhook_seats import Seat, Seats
 from webhook_signing import signed_headers
 
 Result = TypeVar("Result")
 
-SEATS = 8
 TRIED_FOR = timedelta(hours=24)
 _LOOK_SECONDS = 1.0
 _NO_WEBHOOKS_SECONDS = 5.0
@@ -37,8 +36,9 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 5.0, 3600.0
 _GONE = 410
 # With the database, each by a connection; the records' own writing has others
 _STEPS_AT_ONCE = 2
-# Events of one call that are sent in a row before other calls of its business have their turn
+# Events of one call that are sent in a row before others have their turn, and for how long
 _IN_A_ROW = 16
+_ROW_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +96,9 @@ class WebhookSender:
         self._client = client
         self._pause = pause
         self._steps = threading.BoundedSemaphore(_STEPS_AT_ONCE)
-        self._change = threading.Condition()
+        self._seats = Seats()
         self._awake = threading.Event()
         self._stopping = threading.Event()
-        self._busy: Counter[str] = Counter()  # posts on their way, by business
         self._on_counts = on_counts
         self._count_at = float("-inf")
         self._failures = 0  # of the database, in a row
@@ -121,19 +120,16 @@ class WebhookSender:
 
     def wait_until_idle(self, seconds: float) -> bool:
         """Wait until nothing is on its way; False after so many seconds."""
-        with self._change:
-            return self._change.wait_for(lambda: not self._busy.total(), seconds)
+        return self._seats.wait_until_empty(seconds)
 
     def turn(self) -> float:
         """Take what is due and begin to send it; returns when to look again, in seconds."""
-        with self._change:
-            busy = +self._busy
-        seats = SEATS - busy.total()
         try:
             self.tell_counts()
-            if seats <= 0:
+            room = self._seats.room()
+            if not room.seats and not room.slow_seats:
                 return _LOOK_SECONDS  # or as soon as there is one
-            taken = self._step(self._queue.take, seats, busy)
+            taken = self._step(self._queue.take, room)
         except SQLAlchemyError as error:
             return self._say_away(error)
         if self._failures:
@@ -142,9 +138,8 @@ class WebhookSender:
         if taken is None:
             return _NO_WEBHOOKS_SECONDS
         for delivery in taken:
-            with self._change:
-                self._busy[delivery.tenant_id] += 1
-            threading.Thread(target=self._deliver, args=(delivery,), daemon=True).start()
+            seat = self._seats.take(delivery.tenant_id)
+            threading.Thread(target=self._deliver, args=(delivery, seat), daemon=True).start()
         return _LOOK_SECONDS
 
     # The sender's threads
@@ -170,18 +165,21 @@ class WebhookSender:
             EventCounts(waiting, oldest_seconds, self.delivered, self.failed, self.given_up)
         )
 
-    def _deliver(self, delivery: Delivery) -> None:
+    def _deliver(self, delivery: Delivery, seat: Seat) -> None:
         following: Delivery | None = delivery
         left = _IN_A_ROW
+        until = time.monotonic() + _ROW_SECONDS
         try:
             while following is not None:
                 left -= 1
-                go_on = left > 0 and not self._stopping.is_set()
-                following = self._settle(following, self._send(following), go_on)
+                self._seats.begin_post(seat)
+                sent = self._send(following)
+                soon = self._seats.end_post(seat)
+                in_time = soon and time.monotonic() < until
+                go_on = in_time and left > 0 and not self._stopping.is_set()
+                following = self._settle(following, sent, go_on)
         finally:
-            with self._change:
-                self._busy[delivery.tenant_id] -= 1
-                self._change.notify_all()
+            self._seats.leave(seat)
             self._awake.set()
 
     def _send(self, delivery: Delivery) -> Sent:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
-from api_parts import OWN_NUMBER, Office
+from api_parts import OWN_NUMBER, Office, api_app
 from flask import Flask
+from postgres_server import PostgresServer
+from sqlalchemy import event
+
+from database import db
 
 CALLER = "+972541111111"
 
@@ -111,6 +117,28 @@ def test_a_number_on_the_line_is_not_deleted(office: Office) -> None:
     office.lead(CALLER)
     assert office.client.delete(f"/api/numbers/{CALLER}").status_code == 409
     assert (office.rows()["calls"], office.rows()["leads"]) == (2, 1)
+
+
+def test_a_call_that_begins_while_its_number_is_deleted_stays(
+    postgres: PostgresServer,
+) -> None:
+    """It comes between the look at the calls and their deletion; SQLite lets nothing in there."""
+    app = api_app(postgres.fresh())
+    office = Office(app)
+    office.call("old", caller=CALLER)
+    live: list[str] = []
+
+    def begin_one(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
+        if statement.startswith("DELETE FROM calls") and not live:
+            live.append("")
+            with ThreadPoolExecutor(1) as another:
+                live[0] = another.submit(office.call, caller=CALLER, ended=False).result()
+
+    with app.app_context():
+        engine = db.session.get_bind()
+    event.listen(engine, "before_cursor_execute", begin_one)
+    assert office.client.delete(f"/api/numbers/{CALLER}").get_json()["calls"] == 1
+    assert office.client.get(f"/api/calls/{live[0]}").status_code == 200
 
 
 def test_errors_below_api_are_problems_and_others_are_let_be(office: Office) -> None:

@@ -10,8 +10,8 @@ import msgspec
 import pytest
 from running_service import PROJECT
 
-import app
 from businesses import Business
+from service import create_app
 from settings import Settings
 from twilio_checks import check_settings
 
@@ -133,7 +133,7 @@ def test_the_addresses_that_are_asked_exist() -> None:
         twilio_auth_token="a" * 32,
         secret_key="k" * 64,
     )
-    service = app.create_app(settings)
+    service = create_app(settings)
     service.extensions["tamlil"].records.businesses.tell([Business("default")])
     for path in (render()["healthCheckPath"], heroku()["success_url"]):
         assert service.test_client().get(path).status_code == 200

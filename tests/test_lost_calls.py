@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from postgres_server import PostgresServer
 from record_parts import AT, ended, engines_at, one, rows, said, seconds, started
+from sqlalchemy import event
 
 import lost_calls
 from call_records import CallOver, StreamCounts
@@ -168,3 +170,24 @@ def test_a_worker_that_ends_in_order_leaves_no_note(engines: Engines) -> None:
     with engines.writing() as session:
         lost_calls.note_end(session, "w1")
     assert rows(engines, Worker) == []
+
+
+def test_an_end_while_its_stream_is_given_up_counts_once(postgres: PostgresServer) -> None:
+    """Another worker gives it up in the middle of its end; SQLite has one writer at a time."""
+    with engines_at(url := postgres.fresh(), "clinic") as engines, engines_at(url) as others:
+        stream = started()
+        store = RecordStore(engines, "w1")
+        store.write([stream])
+        given_up: list[int] = []
+
+        def give_up(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+            if "FROM calls" in statement and not given_up:
+                given_up.append(close_lost(others))
+
+        event.listen(engines.here(), "before_cursor_execute", give_up)
+        store.write([ended(stream, counts=StreamCounts(seconds=60, google_seconds=60))])
+        assert given_up
+        with engines.reading() as session:
+            [usage] = session.query(Usage).all()
+        assert (usage.seconds, usage.google_seconds) == (60, 60)
+        assert one(engines, Call).seconds == 60

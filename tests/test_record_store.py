@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 import pytest
 from record_parts import AT, PARTIES, ended, engines_at, one, rows, said, seconds, started
+from sqlalchemy.exc import IntegrityError
 
 from call_records import CallOver, CallParties, Record, StreamCounts
 from database import Engines
@@ -247,3 +248,15 @@ def test_an_end_of_a_stream_that_was_given_up_as_lost_counts(engines: Engines) -
         write(engines, ended(stream, counts=StreamCounts(frames=7)))
     call = one(engines, Call)
     assert (call.frames, call.outcome, call.ended_at) == (7, "completed", AT + seconds(60))
+
+
+def test_what_is_said_on_a_deleted_call_is_in_no_other_one(engines: Engines) -> None:
+    """Its worker was given up, but lives; the next call is another business's."""
+    stream, store = started("CA1", "clinic"), RecordStore(engines, "w1")
+    store.write([stream, said(stream, "one")])
+    with engines.writing() as session:
+        session.delete(session.query(Call).one())
+    assert write(engines, started("CA2", "garage"), worker="w2") == []
+    with pytest.raises(IntegrityError):
+        store.write([said(stream, "the clinic's secret")])
+    assert rows(engines, Utterance) == []

@@ -19,6 +19,7 @@ from database import Engines
 from local_stack import free_port
 from models import Webhook, WebhookSecret
 from webhook_queue import WebhookQueue
+from webhook_seats import Room
 from webhook_signing import new_secret
 
 
@@ -59,7 +60,7 @@ def settle(engines: Engines) -> None:
             session.add(event)
             event.uid = uid
     queue = WebhookQueue(engines, "w1")
-    taken = {delivery.uid: delivery for delivery in queue.take(2, {}) or ()}
+    taken = {delivery.uid: delivery for delivery in queue.take(Room(2)) or ()}
     queue.delivered(taken[DELIVERED])
     queue.failed(taken[GIVEN_UP], "answered 500", None)
 
@@ -127,7 +128,7 @@ def test_what_waits_goes_to_the_new_url(run: Run, engines: Engines) -> None:
     """As the command's help says: not only what happens on later calls."""
     assert "events that still wait for another URL" in " ".join(run("set", "--help").output.split())
     assert run("set", "clinic", "https://93.184.216.34/new").exit_code == 0
-    waiting = WebhookQueue(engines, "w1").take(1, {"garage": 2}) or []
+    waiting = WebhookQueue(engines, "w1").take(Room(1, {"garage": 2})) or []
     assert [(one.uid, one.url) for one in waiting] == [(WAITING, "https://93.184.216.34/new")]
 
 
@@ -204,7 +205,7 @@ def test_resend(run: Run, engines: Engines, which: tuple[str, ...], after: list[
 
 def test_what_is_on_its_way_is_not_sent_beside_itself(run: Run, engines: Engines) -> None:
     """A resend leaves the event that a sender holds just now."""
-    taken = WebhookQueue(engines, "w1").take(1, {})
+    taken = WebhookQueue(engines, "w1").take(Room(1))
     assert [held.uid for held in taken or ()] == [WAITING]
     assert told(run("resend", "clinic", "--event", WAITING, "--json"))["events"] == 0
     assert events(engines, "clinic")[2].claimed_by == "w1"

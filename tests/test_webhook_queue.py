@@ -11,6 +11,7 @@ from webhook_parts import AT, HandClock, add_events, add_webhook, engines_at, ev
 
 from database import Engines
 from webhook_queue import LEASE_SECONDS, SEATS_OF_A_BUSINESS, Delivery, WebhookQueue
+from webhook_seats import Room
 
 URL = "https://receiver.example/"
 
@@ -22,7 +23,7 @@ def engines(database_at: str) -> Iterator[Engines]:
 
 
 def take(queue: WebhookQueue, seats: int = 8, **busy: int) -> list[Delivery]:
-    taken = queue.take(seats, busy)
+    taken = queue.take(Room(seats, busy))
     assert taken is not None
     return taken
 
@@ -130,6 +131,32 @@ def test_one_business_has_not_all_the_seats(engines: Engines) -> None:
     assert [one.tenant_id for one in take(queue, 1, busy=1)] == ["busy"]
 
 
+def test_who_has_no_seat_comes_first(engines: Engines) -> None:
+    """Four businesses whose events have waited for longer get second seats only after it."""
+    for tenant in ("t0", "t1", "t2", "t3"):
+        add_webhook(engines, tenant, URL)
+        for n in range(5):
+            add_events(engines, tenant, f"CA{tenant}{n}", range(1), AT - timedelta(minutes=1))
+    add_webhook(engines, "calm", URL)
+    add_events(engines, "calm", "CAcalm", range(1))
+    queue = WebhookQueue(engines, "w1", now=HandClock())
+    assert "calm" in [one.tenant_id for one in take(queue, 5)]
+    assert take(queue, 0) == []
+
+
+def test_slow_ones_have_seats_of_their_own(engines: Engines) -> None:
+    """One each, and none of the others', whatever is free."""
+    for tenant in ("slow", "slower", "quick"):
+        add_webhook(engines, tenant, URL)
+        for n in range(3):
+            add_events(engines, tenant, f"CA{tenant}{n}", range(1))
+    queue = WebhookQueue(engines, "w1", now=HandClock())
+    taken = queue.take(Room(seats=8, slow_seats=4, slow={"slow": 0, "slower": 1}))
+    assert taken is not None
+    assert sorted(one.tenant_id for one in taken) == ["quick", "quick", "slow"]
+    assert queue.take(Room(seats=8, busy={"quick": 2}, slow={"slow": 0, "slower": 0})) == []
+
+
 def test_what_waits_behind_a_failure_is_not_looked_at(engines: Engines) -> None:
     """All of the call is due with the event that it waits for, in order."""
     add_webhook(engines, "clinic", URL)
@@ -144,7 +171,7 @@ def test_what_waits_behind_a_failure_is_not_looked_at(engines: Engines) -> None:
 
 def test_without_webhooks_there_is_little_to_look_for(engines: Engines) -> None:
     """Which the queue says, so that its sender looks less often."""
-    assert WebhookQueue(engines, "w1").take(8, {}) is None
+    assert WebhookQueue(engines, "w1").take(Room()) is None
 
 
 def test_what_waits_is_counted_with_its_age(engines: Engines) -> None:

@@ -20,7 +20,8 @@ from models import Webhook
 from record_messages import EventCounts
 from webhook_client import WebhookClient
 from webhook_queue import WebhookQueue
-from webhook_sender import SEATS, TRIED_FOR, WebhookSender, pause_after
+from webhook_seats import SEATS
+from webhook_sender import TRIED_FOR, WebhookSender, pause_after
 
 CALLS, EVENTS = 6, 8
 
@@ -118,6 +119,31 @@ def test_a_slow_receiver_holds_up_nobody_else(engines: Engines, receiver: Webhoo
             slow.wait_for(lambda: len(slow.arrived) >= CALLS * EVENTS)
     assert slow.most_at_once <= 2
     assert receiver.by_call() == EXPECTED
+
+
+@pytest.mark.parametrize("senders", [1, 2])
+def test_many_slow_receivers_hold_up_nobody_else(
+    engines: Engines, receiver: WebhookReceiver, senders: int
+) -> None:
+    """More than have seats at all, with calls that wait; none of them answers before the end."""
+    silence = threading.Event()
+    names = [f"slow{n}" for n in range(SEATS + 4)]
+    with WebhookReceiver() as slow:
+        slow.decide = lambda event: Answer(waits=silence)
+        for name in names:
+            add_webhook(engines, name, slow.url)
+            for call in range(4):
+                add_events(engines, name, f"CA{name}{call}", range(2), now())
+        add_webhook(engines, "clinic", receiver.url)
+        uids = add_calls(engines)
+        with Senders(engines, senders, seconds=60):
+            slow.wait_for(lambda: len(slow.asked) >= SEATS)
+            receiver.wait_for(lambda: once_each(receiver, uids))
+            assert slow.arrived == []
+            silence.set()
+            slow.wait_for(lambda: len({event["id"] for event in slow.arrived}) == len(names) * 8)
+    assert receiver.by_call() == EXPECTED
+    assert set(map(tuple, in_order(slow).values())) == {(0, 1)}
 
 
 def test_calls_do_not_wait_for_each_other(engines: Engines, receiver: WebhookReceiver) -> None:
