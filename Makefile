@@ -1,4 +1,5 @@
-# make demo | test | lint | serve | bench | bench-records | soak: each installs what it needs into .venv first.
+# make demo | test | lint | serve | bench | bench-database | bench-metrics | bench-records | soak:
+# each installs what it needs into .venv first.
 
 PYTHON ?= python3
 SAMPLE ?= samples/clinic-appointment.wav

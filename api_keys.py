@@ -5,8 +5,8 @@ finds its row. The secret is 32 random bytes (64 hex digits), so guessing is hop
 hash, which is there for passwords that people think up, would only make each request slow: one
 SHA-256 of the whole key is kept.
 
-All of it uses `db.session`, within an application's context, and waits for the database: in a
-gevent worker it belongs into a native thread. Whoever calls commits.
+All of it uses `db.session`, within an application's context, and waits for the database: it is for
+the records' process and for commands, never for a worker that carries calls. Whoever calls commits.
 """
 
 from __future__ import annotations

@@ -13,7 +13,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import HTTPException
 from werkzeug.exceptions import NotFound as WerkzeugNotFound
 
-from call_log import logger, one_line
+from call_log import logger
+from database_faults import cause_of
 from errors import NotFound
 
 CONTENT_TYPE = "application/problem+json"
@@ -72,7 +73,7 @@ def attach(app: Flask, prefix: str) -> None:
     def away(fault: Exception) -> Response:
         if _is_our_own(fault):
             raise fault
-        logger.error("[API] 503: the database: %s", one_line(str(fault))[:200])
+        logger.error("[API] 503: the database: %s", cause_of(fault))
         return database_away()
 
     app.register_error_handler(HTTPException, refused)

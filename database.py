@@ -102,7 +102,9 @@ def database_url(text: str) -> URL:
 
 def make_engine(url: URL, *, connections: int = 5) -> Engine:
     """An engine that keeps at most so many connections."""
-    engine = create_engine(url, **engine_options(url, connections=connections))
+    engine = create_engine(
+        url, hide_parameters=True, **engine_options(url, connections=connections)
+    )
     _prepare(engine)
     return engine
 

@@ -18,14 +18,15 @@ import sys
 import threading
 from collections.abc import Sequence
 
-from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError, StatementError
+from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 
 import api_server
 import lost_calls
 import record_messages
-from call_log import configure_logging, logger, one_line
+from call_log import configure_logging, logger
 from call_records import Record
 from database import Engines, database_url, now
+from database_faults import cause_of
 from record_messages import EndCall, Known, NotWritten, ToWorker, Write, Written
 from record_store import RecordStore
 from record_watch import RecordWatch
@@ -86,9 +87,9 @@ class RecordProcess:
         try:
             return Written(number, self._store.write(records))
         except (DataError, IntegrityError) as fault:
-            return NotWritten(number, told(fault), of_record=True)
+            return NotWritten(number, cause_of(fault), of_record=True)
         except SQLAlchemyError as fault:
-            return NotWritten(number, told(fault), of_record=False)
+            return NotWritten(number, cause_of(fault), of_record=False)
         except Exception as fault:  # a fault of our own: said, and tried again like others
             logger.exception("[DB] internal error")
             return NotWritten(number, repr(fault), of_record=False)
@@ -111,12 +112,6 @@ class RecordProcess:
             return  # another worker does it, when this one's note is old
         if lost:
             logger.warning("[DB] a worker died: streams of calls given up: %d", lost)
-
-
-def told(fault: Exception) -> str:
-    """What a database said, in one line and without the text that was to be written."""
-    cause = fault.orig if isinstance(fault, StatementError) and fault.orig else fault
-    return one_line(f"{type(cause).__name__}: {cause}".split("\nDETAIL", 1)[0])[:200]
 
 
 def main(arguments: Sequence[str]) -> int:
