@@ -230,6 +230,8 @@ class StreamRelay:
             if seconds:
                 why = f"it answered nothing in {seconds:g} s of speech"
                 self._trouble.fault = StreamFault(Code.DEADLINE_EXCEEDED, why)
+                # If its connection died while nobody used it, the next stream must have another
+                current.stream.distrust_connection()
                 self._rotate(why)
 
     def _rotate(self, why: str) -> None:
