@@ -5,10 +5,10 @@ audio after what is covered. A rotation opens the next stream first; then the cu
 half-closed, its last finals are taken, and what they do not cover is replayed to the next one.
 So no audio is ever recognised by two, and none by nobody.
 
-What is done when is decided here. The parts that it is decided by know nothing of each other's
-affairs: the streams that are open (`call_streams`), what the current one has done
-(`current_stream`), who follows it (`stream_succession`), what follows from its end
-(`stream_sequel`), the tries in a row (`stream_retries`), the time of the call's end (`call_end`).
+What is done when is decided here. What it is decided by stands beside, each for itself: the streams
+that are open (`call_streams`), what the current one has done (`current_stream`), who follows it
+(`stream_succession`), what follows from its end (`stream_sequel`), the tries in a row
+(`stream_retries`), the time that the call's end has (`call_end`).
 
 All of it runs in the call's streaming thread, which waits for events and deadlines, never for
 Google.
@@ -230,6 +230,8 @@ class StreamRelay:
             if seconds:
                 why = f"it answered nothing in {seconds:g} s of speech"
                 self._trouble.fault = StreamFault(Code.DEADLINE_EXCEEDED, why)
+                # If its connection died while nobody used it, the next stream must have another
+                current.stream.distrust_connection()
                 self._rotate(why)
 
     def _rotate(self, why: str) -> None:
