@@ -23,6 +23,8 @@ from record_messages import Refused
 # What comes within this time is written together: a worker that is killed loses no more than it
 GATHER_SECONDS = 0.4
 BATCH = 500
+# A slow database gets less at a time, so that none is taken for one that hangs (`record_link.py`)
+_LONG_SECONDS, _SHORT_SECONDS = 10.0, 2.5
 # Pauses while the database is away
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 3.0
 # What begins and ends calls is kept also where there is no room for more text
@@ -62,6 +64,7 @@ class RecordWriter:
         self._stop_at: float | None = None
         self._started = False
         self._closed = False
+        self._most = BATCH  # at a time, as the database is now
         self.lost = 0  # found no room, or came after the end
         self.refused = 0  # belong nowhere
         self.written = 0
@@ -128,13 +131,15 @@ class RecordWriter:
             self._hurry.ring()  # for the pauses to come
 
     def _write_some(self) -> None:
-        batch = [self._waiting[n] for n in range(min(BATCH, len(self._waiting)))]
+        batch = [self._waiting[n] for n in range(min(self._most, len(self._waiting)))]
         if not batch:
             return
+        began = self._clock()
         try:
             refused = self._write(batch)
         except StoreAway as error:
             self.failures += 1
+            self._most = max(1, len(batch) // 2)  # perhaps it was only too much for it
             self._say_failure(error)
             self._pause(min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(self.failures, 10)))
             return
@@ -148,6 +153,11 @@ class RecordWriter:
             self.failures = 0
         for _ in batch:  # written: only now it is forgotten
             self._waiting.popleft()
+        took = self._clock() - began
+        if took > _LONG_SECONDS:
+            self._most = max(1, len(batch) // 2)
+        elif took < _SHORT_SECONDS:
+            self._most = min(BATCH, 2 * self._most)
         self.written += len(batch) - len(refused)
         self._say_refused(batch, refused)
 

@@ -111,6 +111,35 @@ def test_a_database_that_is_away_is_waited_for(log: pytest.LogCaptureFixture) ->
     assert "[DB] back: writing again" in log.text
 
 
+def test_a_slow_database_gets_less_at_a_time() -> None:
+    """Else it would be taken for one that hangs, at each try of the same batch again."""
+    now, store = [0.0], Store()
+    limit, each = 90.0, 0.4  # seconds: 500 at once are over the limit
+
+    def slow(batch: Sequence[Record]) -> None:
+        now[0] += min(limit, each * len(batch))
+        if each * len(batch) > limit:
+            raise StoreAway("no answer in time")
+
+    store.fault = slow
+    writer = RecordWriter(store, gather_seconds=0.0, limit=10_000, clock=lambda: now[0])
+    records = [said(STREAM, str(n)) for n in range(2_000)]
+    for record in records:
+        writer.put(record)
+    writer.start()
+    store.wait_for(lambda: len(store.written) == 2_000)
+    assert store.written == records
+    assert store.tries - len(store.batches) == 2  # 500 and 250 were too many
+    assert max(store.batches[4:]) * each <= 25
+    store.fault = lambda batch: None
+    for record in records:
+        writer.put(record)
+    store.wait_for(lambda: len(store.written) == 4_000)
+    assert max(store.batches) == 500  # it is quick again
+    now[0] = 0.0
+    assert writer.close(PATIENCE) == 0
+
+
 def test_past_its_limit_text_is_lost_and_counted(log: pytest.LogCaptureFixture) -> None:
     """`put` goes on, at once; what begins and ends calls still has room."""
     store = Store()
