@@ -214,7 +214,9 @@ class _Said:
             at = Utterance.id + 0
             stretch = self.hits().where(at < before)
             if low > 0:  # else all of the rest is asked for
-                in_places = func.search_places_of(Utterance.id).op("&&")(places)
+                in_places = func.search_places_of(Utterance.id).op("&&")(
+                    cast(places, ARRAY(BigInteger))
+                )
                 stretch = stretch.where(at >= low, in_places)
             hits = stretch.cte("hits").prefix_with("MATERIALIZED")
             newest = select(hits.c.id).order_by(hits.c.id.desc()).limit(count - len(found))
@@ -232,15 +234,15 @@ class _Said:
         return db.session.scalars(found).all()
 
 
-def _places(before: int, length: int) -> tuple[int, ColumnElement[Any]]:
+def _places(before: int, length: int) -> tuple[int, list[int]]:
     """The places of at least so many ids below `before`, and the lowest id that is in them."""
     low = max(0, before - length)
-    fits = [(before >> bits) - (low >> bits) < _MOST_PLACES for bits in _PLACE_BITS]
+    fits = [((before - 1) >> bits) - (low >> bits) < _MOST_PLACES for bits in _PLACE_BITS]
     kind = fits.index(True) if True in fits else len(fits) - 1
     bits = _PLACE_BITS[kind]
     first, last = low >> bits, (before - 1) >> bits
     places = [place << 2 | kind for place in range(first, last + 1)]
-    return first << bits, cast(places, ARRAY(BigInteger))
+    return first << bits, places
 
 
 def _postgresql_question(tenant_id: str, said: Sequence[AskedWord]) -> str:

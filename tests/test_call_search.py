@@ -9,6 +9,7 @@ from api_parts import OWN_NUMBER, START, Office
 from flask import Flask
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from postgres_server import PostgresServer
 
 import call_search
 from database import db
@@ -235,3 +236,27 @@ def test_moments_of_the_database_are_kept_to_the_microsecond(api: Flask, office:
     made = [office.call(minutes=turn / 60_000_000) for turn in range(3)]
     assert [page[0]["call_sid"] for page in pages(office, "/api/calls?", "calls", 1)] == made[::-1]
     assert START.microsecond == 0
+
+
+@given(st.integers(1, 2**40), st.integers(1, 2**40))
+def test_the_places_of_a_stretch_hold_all_of_its_ids(before: int, length: int) -> None:
+    """At least as many ids as asked for, and no gap: its places follow one another."""
+    low, places = call_search._places(before, length)
+    assert 0 <= low <= max(0, before - length)
+    kind = places[0] & 3
+    bits = call_search._PLACE_BITS[kind]
+    assert [place & 3 for place in places] == [kind] * len(places)
+    assert [place >> 2 for place in places] == list(range(low >> bits, ((before - 1) >> bits) + 1))
+    assert low == (low >> bits) << bits
+    assert kind == 3 or len(places) <= call_search._MOST_PLACES
+
+
+def test_postgresql_has_the_same_places(postgres: PostgresServer) -> None:
+    """The index and the question count the runs of ids alike."""
+    url = postgres.fresh()
+    for number in (1, 1023, 1024, 999_999, 2**40 + 5):
+        [(places,)] = postgres.execute(f"SELECT search_places_of({number})", url.rsplit("/", 1)[1])
+        bits_of = enumerate(call_search._PLACE_BITS)
+        assert places == [number >> bits << 2 | kind for kind, bits in bits_of]
+        for length in (1, 40_000, 600_000, 2**30):
+            assert set(places) & set(call_search._places(number + 1, length)[1])

@@ -6,18 +6,24 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 
+import psutil
 import pytest
 from databases import fresh_sqlite
+from postgres_server import PostgresServer
 from record_parts import ended, engines_at, rows, said, started
 from sqlalchemy.exc import IntegrityError
 
 import call_log
 from call_records import Record
+from database import Engines
 from errors import RecordFault, StoreAway
-from models import Utterance
+from models import Call, Utterance
+from native_threads import NativeThreads
+from record_link import RecordLink
 from record_messages import Refused
 from record_store import RecordStore
 from record_writer import RecordWriter
+from settings import Settings
 
 PATIENCE = 20.0
 STREAM = started()
@@ -269,3 +275,103 @@ def test_a_real_store_refuses_what_was_deleted_meanwhile() -> None:
         assert writer.close(PATIENCE) == 0
         assert [u.text for u in rows(engines, Utterance)] == ["2"]
         assert writer.refused == 2
+
+
+class WatchedLink:
+    """The way to a real records' process, which says what became of each batch."""
+
+    def __init__(self, link: RecordLink) -> None:
+        self._link = link
+        self.change = threading.Condition()
+        self.written = self.failures = 0
+
+    def write(self, batch: Sequence[Record]) -> list[Refused]:
+        try:
+            refused = self._link.write(batch)
+        except StoreAway:
+            with self.change:
+                self.failures += 1
+                self.change.notify_all()
+            raise
+        with self.change:
+            self.written += len(batch)
+            self.change.notify_all()
+        return refused
+
+    def wait_for(self, predicate: Callable[[], bool]) -> None:
+        with self.change:
+            assert self.change.wait_for(predicate, 300), (self.written, self.failures)
+
+
+# The load: each of 120 calls says something every second
+OUTAGE_CALLS, OUTAGE_SECONDS = 120, 600
+LIMIT = Settings().records_waiting
+# Of a record that waits, with its text of a dozen words
+RECORD_BYTES = 2_000
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("seconds", [OUTAGE_SECONDS, 2 * OUTAGE_SECONDS])
+def test_ten_minutes_without_a_database_at_full_load(
+    postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch, seconds: int
+) -> None:
+    """All that ten minutes leave has room, and is written in order; what twenty do is counted.
+
+    The minutes are short here, and the records as many as they would be.
+    """
+    url = postgres.fresh()
+    monkeypatch.setenv("DATABASE_URL", url)
+    streams = [started(f"CA{n}") for n in range(OUTAGE_CALLS)]
+    with engines_at(url, "clinic") as engines:
+        link = RecordLink(NativeThreads())
+        link.start()
+        assert link.wait_for_businesses(PATIENCE)
+        store = WatchedLink(link)
+        writer = RecordWriter(store, limit=LIMIT)
+        writer.start()
+        assert all(writer.put(stream) for stream in streams)
+        store.wait_for(lambda: store.written == OUTAGE_CALLS)
+        postgres.stop()
+        try:
+            before = psutil.Process().memory_info().rss
+            kept = [
+                {
+                    second
+                    for second in range(seconds)
+                    if writer.put(said(stream, sentence(second), second * 1000))
+                }
+                for stream in streams
+            ]
+            assert all(writer.put(ended(stream, seconds)) for stream in streams)
+            store.wait_for(lambda: store.failures >= 3)
+            grown = psutil.Process().memory_info().rss - before
+        finally:
+            postgres.start()
+        waiting = writer.waiting
+        store.wait_for(lambda: store.written == OUTAGE_CALLS + waiting)
+        assert writer.close(PATIENCE) == 0
+        link.stop(PATIENCE)
+        texts = texts_of(engines)
+        outcomes = {call.outcome for call in rows(engines, Call)}
+    had = OUTAGE_CALLS * seconds
+    print(f"{had:,} finals, {writer.lost:,} lost, {grown / 1e6:.0f} MB for {waiting:,}")
+    assert texts == [[sentence(second) for second in sorted(seen)] for seen in kept]
+    assert outcomes == {"completed"}
+    assert sum(map(len, kept)) + writer.lost == had
+    assert writer.lost == max(0, had - LIMIT * 9 // 10)  # a tenth is for calls' ends
+    assert waiting <= LIMIT
+    assert grown < LIMIT * RECORD_BYTES
+
+
+def sentence(second: int) -> str:
+    return f"{second} and what somebody says in a second, in about a dozen words"
+
+
+def texts_of(engines: Engines) -> list[list[str]]:
+    """What was written of each call, in the order of the calls and in that of the writing."""
+    texts: dict[int, list[str]] = {call.id: [] for call in rows(engines, Call)}
+    for utterance in sorted(rows(engines, Utterance), key=lambda utterance: utterance.id):
+        texts[utterance.call_id].append(utterance.text)
+    calls = sorted(rows(engines, Call), key=lambda call: int(call.call_sid[2:]))
+    return [texts[call.id] for call in calls]
