@@ -97,6 +97,9 @@ class Metrics:
             "sampled once a second for each call.",
             _FRAME_BUCKETS,
         )
+        self.with_audio = self._gauge(
+            "tracks_with_audio", "Tracks of calls on which audio came in the last 5 s."
+        )
         self.waiting_bytes = self._gauge(
             "audio_waiting_bytes", "Audio without a final that is kept."
         )

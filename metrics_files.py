@@ -1,21 +1,31 @@
 """Where the workers of one gunicorn leave their figures: a directory of the master's own.
 
 Each worker writes files there (`prometheus_client`'s multi-process mode), and whichever worker is
-asked adds up all of them. The master makes the directory before it starts any worker, clears away
-what masters that were killed have left, and removes it at its end. It must be there before
-`prometheus_client` is imported: that decides by the variable how it keeps its values.
+asked adds up all of them. What a worker has counted is added to one pair of files when it has
+ended, so that they do not become more with each. The master makes the directory before it starts
+any worker, clears away what masters that were killed have left, and removes it at its end. It must
+be there before `prometheus_client` is imported: that decides by the variable how it keeps its
+values.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import shutil
+import struct
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 _PREFIX = "tamlil-metrics-"
+_LOCK = "lock"  # held while the files are read together, and while some of them are added up
+_ENDED = "ended"  # in the place of a worker's number: of all that have ended
+_ENTRY_BYTES = 32  # of a file's entry without its key, or fewer
 
 
 def make() -> Path:
@@ -29,6 +39,14 @@ def make() -> Path:
     return path
 
 
+@contextmanager
+def reading(directory: str | Path) -> Iterator[None]:
+    """While the files are read together: none is added to another. In a native thread; waits."""
+    with _lock_file(Path(directory)) as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        yield
+
+
 def forget(pid: int) -> None:
     """A worker has ended: what it had going counts no more; what it has counted stays."""
     # Imported here: the master needs none of it before. Workers that are forked after have the
@@ -36,6 +54,56 @@ def forget(pid: int) -> None:
     from prometheus_client import multiprocess
 
     multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]  # of the library
+    path = Path(os.environ[VARIABLE])
+    left = [file for file in path.glob(f"*_{pid}.db") if file.name.count("_") == 1]
+    if not left:
+        return
+    with _lock_file(path) as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for file in left:
+                _add_to_ended(file)
+        except OSError:
+            # Somebody is reading, and the master waits for nobody; or there is no room on the disk.
+            # Then the file stays one of its own, which counts as well.
+            return
+
+
+def _lock_file(path: Path) -> Any:
+    return (path / _LOCK).open("ab")
+
+
+def _add_to_ended(file: Path) -> None:
+    """Add a counter's or histogram's file to that of the workers that have ended."""
+    from prometheus_client.mmap_dict import MmapedDict
+
+    kind = file.name.partition("_")[0]
+    ended, new = (file.with_name(f"{kind}_{_ENDED}.{end}") for end in ("db", "new"))
+    sums = _values(ended)
+    for key, value in _values(file).items():
+        sums[key] = sums.get(key, 0.0) + value
+    # With its whole size at once: a mapped file that finds no room on the disk ends the process
+    new.write_bytes(bytes(8 + sum(len(key.encode()) + _ENTRY_BYTES for key in sums)))
+    written = MmapedDict(str(new))  # type: ignore[no-untyped-call]  # of the library
+    for key, value in sums.items():
+        written.write_value(key, value, 0.0)  # type: ignore[no-untyped-call]  # of the library
+    written.close()  # type: ignore[no-untyped-call]  # of the library
+    new.replace(ended)
+    file.unlink()
+
+
+def _values(file: Path) -> dict[str, float]:
+    """What stands in a file, by the library's key; nothing if it cannot be read."""
+    from prometheus_client.mmap_dict import MmapedDict
+
+    try:
+        values = MmapedDict.read_all_values_from_file(  # type: ignore[no-untyped-call]  # as above
+            str(file)
+        )
+        return {key: value for key, value, _, _ in values}
+    except (FileNotFoundError, RuntimeError, ValueError, struct.error):
+        # Not there yet; or cut off when its worker was killed: then nobody could ever read it
+        return {}
 
 
 def remove(path: Path) -> None:

@@ -33,7 +33,8 @@ def make_blueprint(settings: Settings, registry: CollectorRegistry) -> Blueprint
             return generate_latest(registry)
         # Not by way of a registry: its lock would be a greenlet's, and this is another thread
         collector = MultiProcessCollector(None, directory)  # type: ignore[no-untyped-call]
-        return generate_latest(collector)
+        with metrics_files.reading(directory):
+            return generate_latest(collector)
 
     @blueprint.get("/metrics")
     def metrics() -> Response:

@@ -26,6 +26,8 @@ from shared_speech import SharedSpeech
 
 TICK_SECONDS = 0.25
 TICKS_A_TURN = 4
+# How long a track without audio counts as one that has some. Google gives up a stream after 10 s.
+_AUDIO_SECONDS = 5.0
 
 _NOTHING = SessionSample()
 _NO_EVENTS = EventCounts()
@@ -54,11 +56,12 @@ class BusinessLabels:
 class _Meter:
     """What was last seen of a session."""
 
-    __slots__ = ("seen", "session")
+    __slots__ = ("heard_at", "seen", "session")
 
     def __init__(self, session: Sampled) -> None:
         self.session = session
         self.seen = _NOTHING
+        self.heard_at = float("-inf")  # when audio was last seen to have come
 
 
 class MetricsPulse:
@@ -135,7 +138,8 @@ class MetricsPulse:
 
     def _take_sessions(self) -> None:
         sums = [0] * 7
-        streams = 0
+        streams = with_audio = 0
+        at = self._clock()
         live: list[_Meter] = []
         for meter in self._meters:
             ended = meter.session.ended  # before the look: then it is the last one
@@ -146,7 +150,11 @@ class MetricsPulse:
                 meter.seen = now
                 live.append(meter)
                 streams += now.streams
-                self._metrics.queue_depth.note(now.waiting)
+                if now.frames != seen.frames:
+                    meter.heard_at = at
+                with_audio += at - meter.heard_at < _AUDIO_SECONDS
+                if now.delay_seconds is not None or now.waiting:  # else no stream is live
+                    self._metrics.queue_depth.note(now.waiting)
                 if now.delay_seconds is not None and now.sent_bytes != seen.sent_bytes:
                     self._metrics.frame_delay.note(now.delay_seconds)
         self._meters = live
@@ -160,6 +168,7 @@ class MetricsPulse:
         metrics.sent.inc(sent_bytes / BYTES_PER_SECOND)
         metrics.rotations.inc(rotations)
         metrics.streams.set(streams)
+        metrics.with_audio.set(with_audio)
         metrics.waiting_bytes.set(self._shared.waiting.kept)
 
     def _take_calls(self) -> None:

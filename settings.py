@@ -13,6 +13,10 @@ from typing import Any
 
 from errors import SettingsError
 
+_FRAME_MS = 20
+# So many frames are handed on at once after a read that came late (`media_ws_ai.BURST_FRAMES`)
+_BURST_FRAMES = 10
+
 
 def _whole(variable: str, default: int, low: int, high: int, step: int = 1) -> Any:
     return field(
@@ -43,7 +47,7 @@ class Settings:
     web_concurrency: int = _whole("WEB_CONCURRENCY", 2, 1, 64)
     max_concurrent_calls: int = _whole("MAX_CONCURRENT_CALLS", 50, 1, 10_000)
 
-    stt_queue_frames: int = _whole("STT_QUEUE_FRAMES", 16, 2, 1_000)
+    stt_queue_frames: int = _whole("STT_QUEUE_FRAMES", 16, 11, 1_000)
     # Whole frames of 20 ms, or each message would leave a small one behind. 1,000 ms of 8 kHz
     # mu-law are 8,000 bytes, well under the 15,360 that are safe to send to Google.
     stt_batch_ms: int = _whole("STT_BATCH_MS", 100, 20, 1_000, step=20)
@@ -152,7 +156,20 @@ class Settings:
                 f"STT_ROTATE_SECONDS={settings.stt_rotate_seconds:g}: must be less than "
                 f"STT_ROTATE_HARD_SECONDS, which is {settings.stt_rotate_hard_seconds:g}"
             )
+        least = settings.least_queue_frames
+        if settings.stt_queue_frames < least:
+            raise SettingsError(
+                f"STT_QUEUE_FRAMES={settings.stt_queue_frames}: must be at least {least} with "
+                f"STT_BATCH_MS={settings.stt_batch_ms}, or a stream that keeps up loses frames"
+            )
         return settings
+
+    @property
+    def least_queue_frames(self) -> int:
+        """What a queue must hold: the frames of a message to Google, which wait until it is whole,
+        and those that one read of the call's socket may bring meanwhile.
+        """
+        return self.stt_batch_ms // _FRAME_MS + _BURST_FRAMES
 
 
 def _parse(metadata: Mapping[str, Any], raw: str) -> Any:

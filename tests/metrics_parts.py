@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+
 from businesses import FindsBusinesses
 from metrics import Metrics
 from metrics_pulse import BusinessLabels, MetricsPulse
@@ -17,6 +20,7 @@ def pulse_of(
     businesses: FindsBusinesses | None = None,
     *,
     guarded: bool = True,
+    clock: Callable[[], float] = time.monotonic,
 ) -> MetricsPulse:
     """A pulse that is not started: a test takes its turns."""
     businesses = businesses or records.businesses
@@ -27,4 +31,5 @@ def pulse_of(
         BusinessLabels(businesses, guarded=guarded),
         records,
         SharedSpeech(),
+        clock=clock,
     )

@@ -24,9 +24,11 @@ from session_parts import (
 )
 
 import speech_messages as messages
-from frame_echo import FrameEcho, frames_said
+from frame_echo import FrameEcho, frames_said, numbered_frame
 from gcp_stt_stream import SessionLimits
+from media_ws_ai import BURST_FRAMES
 from recognition import Recognition
+from settings import Settings
 from speech_connections import SpeechConnections
 from speech_server_thread import SpeechServerThread
 from utterances import Final, Interim
@@ -156,6 +158,20 @@ def test_frames_pushed_while_the_stream_opens_are_kept(serve: Serve) -> None:
     assert google.arrived() == call.taken == list(range(257))
     connections.close()
     door.close()
+
+
+@pytest.mark.parametrize("batch_ms", [20, 100, 500])
+def test_the_smallest_queue_that_is_allowed_holds_a_late_read(serve: Serve, batch_ms: int) -> None:
+    """All but one frame of a message wait for it, and then comes the most that comes at once."""
+    google = serve()
+    least = Settings(stt_batch_ms=batch_ms).least_queue_frames
+    call = google.start(limits=SessionLimits(queue_frames=least, batch_ms=batch_ms)).push(1)
+    google.wait_for(lambda: len(google.arrived()) == 1)
+    frame = numbered_frame(1, 1)
+    for _ in range(batch_ms // 20 - 1):
+        call.session.push_audio(frame)
+    call.session.push_together([frame] * BURST_FRAMES)
+    assert call.session.dropped == 0
 
 
 def test_once_the_stream_is_open_the_queue_has_its_own_size(serve: Serve) -> None:

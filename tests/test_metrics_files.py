@@ -10,6 +10,8 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from prometheus_client.multiprocess import MultiProcessCollector
+from running_service import PROJECT
 
 import metrics_files
 
@@ -60,13 +62,90 @@ def test_a_link_of_somebody_else_is_not_followed(tmp_path: Path) -> None:
     assert kept.is_dir()
 
 
-def test_a_dead_worker_s_live_figures_are_forgotten() -> None:
-    """Its counts stay, what it had going does not; nor does it touch another worker's."""
+# A worker: it must import the library after the directory is named to it
+WORKER = """
+import os
+from metrics import Metrics
+metrics = Metrics()
+metrics.workers.set(1)
+metrics.calls_started.labels("clinic").inc(3)
+metrics.frames.inc(50)
+metrics.frame_delay.note(0.003)
+metrics.final_delay.note(0.7)
+metrics.flush()
+print(os.getpid())
+"""
+
+
+def ended_worker() -> int:
+    """The number of a worker that has left its figures."""
+    worker = [sys.executable, "-c", WORKER]
+    return int(subprocess.run(worker, cwd=PROJECT, capture_output=True, check=True).stdout)
+
+
+def figures(path: Path) -> dict[str, float]:
+    """What a scrape would have, without what is 0."""
+    collector = MultiProcessCollector(None, str(path))  # type: ignore[no-untyped-call]
+    families = collector.collect()  # type: ignore[no-untyped-call]
+    return {
+        f"{sample.name}{sorted(sample.labels.items())}": sample.value
+        for family in families
+        for sample in family.samples
+        if sample.value
+    }
+
+
+def names(path: Path) -> list[str]:
+    return sorted(file.name for file in path.glob("*.db"))
+
+
+def test_what_dead_workers_have_counted_stays_in_one_pair_of_files() -> None:
+    """What they had going does not; and a scrape takes no longer for each that has ended."""
     path = metrics_files.make()
-    names = ["gauge_livesum_7.db", "gauge_livesum_77.db", "counter_7.db", "histogram_7.db"]
-    for name in names:
+    workers = [ended_worker() for _ in range(3)]
+    before = figures(path)
+    assert before["tamlil_frames_received_total[]"] == 150
+    assert before["tamlil_frame_delay_seconds_count[]"] == 3
+    assert before.pop("tamlil_workers[]") == 3
+    for pid in workers[:2]:
+        metrics_files.forget(pid)
+        metrics_files.forget(pid)  # once more changes nothing
+    assert figures(path) == before | {"tamlil_workers[]": 1}
+    metrics_files.forget(workers[2])
+    assert figures(path) == before
+    assert names(path) == ["counter_ended.db", "histogram_ended.db"]
+    assert list(path.glob("*.new")) == []
+
+
+def test_nothing_is_added_up_while_somebody_reads() -> None:
+    """A scrape would count it twice, or not at all; the master does not wait for its end."""
+    path = metrics_files.make()
+    pid = ended_worker()
+    before = names(path)
+    with metrics_files.reading(path):
+        metrics_files.forget(pid)
+        assert names(path) == [name for name in before if not name.startswith("gauge")]
+    metrics_files.forget(pid)
+    assert names(path) == ["counter_ended.db", "histogram_ended.db"]
+
+
+def test_a_file_that_cannot_be_read_costs_no_other_figures() -> None:
+    """A worker was killed when it had only just made it: every scrape would fail at it."""
+    path = metrics_files.make()
+    metrics_files.forget(ended_worker())
+    before = figures(path)
+    (path / "counter_7.db").touch()
+    metrics_files.forget(7)
+    assert figures(path) == before
+
+
+def test_another_worker_s_figures_are_left_alone() -> None:
+    """Whose number only ends alike."""
+    path = metrics_files.make()
+    files = ["counter_77.db", "gauge_livesum_77.db", "histogram_77.db"]
+    for name in files:
         (path / name).touch()
     metrics_files.forget(7)
-    assert sorted(file.name for file in path.iterdir()) == sorted(names[1:])
+    assert names(path) == files
     metrics_files.remove(path)
     metrics_files.forget(77)  # it ended after the master had cleared up

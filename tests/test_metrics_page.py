@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
+import threading
+from pathlib import Path
+
 import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+import metrics_files
 import trust_settings
 from errors import SettingsError
 from service import create_app
@@ -75,6 +80,23 @@ def test_anything_else_is_refused(authorization: str) -> None:
 def test_a_laptop_needs_no_token() -> None:
     """ALLOW_UNSIGNED=1 believes everybody."""
     assert ask(client_of(**OPEN)).status_code == 200
+
+
+def test_a_scrape_waits_while_files_are_added_up(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It would see a worker's figures twice, or not at all."""
+    monkeypatch.setenv(metrics_files.VARIABLE, str(tmp_path))
+    client = client_of(**OPEN)
+    answers: list[TestResponse] = []
+    scrape = threading.Thread(target=lambda: answers.append(ask(client)), daemon=True)
+    with (tmp_path / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        scrape.start()
+        scrape.join(0.3)
+        assert answers == []
+    scrape.join(20)
+    assert [answer.status_code for answer in answers] == [200]
 
 
 def test_a_token_that_can_be_guessed_is_refused_at_the_start() -> None:

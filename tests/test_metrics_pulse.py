@@ -51,8 +51,9 @@ class Worker:
             ]
         )
         self.metrics = Metrics()
+        self.now = 0.0
         self.pulse: MetricsPulse = pulse_of(
-            self.registry, self.records, self.metrics, guarded=guarded
+            self.registry, self.records, self.metrics, guarded=guarded, clock=lambda: self.now
         )
 
     def value(self, name: str, **labels: str) -> float | None:
@@ -107,9 +108,33 @@ def test_delays_and_depths_are_sampled_of_live_streams() -> None:
     assert worker.value("frame_delay_seconds_count") == 1
     assert worker.value("frame_delay_seconds_bucket", le="0.005") == 1
     assert worker.value("frame_delay_seconds_bucket", le="0.0025") == 0
-    assert worker.value("queue_depth_frames_count") == 3
-    assert worker.value("queue_depth_frames_bucket", le="0.0") == 1
+    assert worker.value("queue_depth_frames_count") == 2
+    assert worker.value("queue_depth_frames_bucket", le="0.0") == 0
     assert worker.value("queue_depth_frames_sum") == 6
+    session.go_on(waiting=16)  # at a live stream that has not taken anything yet
+    worker.pulse.turn()
+    assert worker.value("queue_depth_frames_count") == 3
+
+
+def test_a_track_has_audio_until_none_has_come_for_a_while() -> None:
+    """So that a silent caller, whose stream Google ends, is told from one without a stream."""
+    worker = Worker()
+    silent, speaking = HandSession(), HandSession()
+    for session in (silent, speaking):
+        worker.pulse.watch(session)
+    worker.pulse.turn()
+    assert worker.value("tracks_with_audio") == 0  # none has come yet
+    silent.go_on(frames=50)
+    counts = []
+    for second in range(8):
+        worker.now = float(second)
+        speaking.go_on(frames=50 * (second + 1))
+        worker.pulse.turn()
+        counts.append(worker.value("tracks_with_audio"))
+    assert counts == [2, 2, 2, 2, 2, 1, 1, 1]
+    speaking.ended = True
+    worker.pulse.turn()
+    assert worker.value("tracks_with_audio") == 0
 
 
 def test_calls_are_counted_by_business_and_by_their_end() -> None:

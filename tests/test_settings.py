@@ -11,6 +11,7 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from errors import SettingsError
+from media_ws_ai import BURST_FRAMES
 from settings import Settings
 
 VARIABLES = [item.metadata["variable"] for item in dataclasses.fields(Settings)]
@@ -93,7 +94,8 @@ def test_white_space_around_a_value_does_not_count() -> None:
         ("PORT", "9" * 5000),
         ("WEB_CONCURRENCY", "0"),
         ("MAX_CONCURRENT_CALLS", "0"),
-        ("STT_QUEUE_FRAMES", "1"),
+        ("STT_QUEUE_FRAMES", "10"),
+        ("STT_QUEUE_FRAMES", "14"),
         ("STT_BATCH_MS", "19"),
         ("STT_BATCH_MS", "1001"),
         ("STT_PARTIAL_DEBOUNCE_MS", "-1"),
@@ -164,9 +166,30 @@ def test_the_key_does_not_show_when_settings_are_printed() -> None:
 
 def test_batch_holds_whole_frames() -> None:
     """Audio comes in 20 ms frames: another batch would cut a small message off each large one."""
-    assert Settings.from_env({"STT_BATCH_MS": "240"}).stt_batch_ms == 240
+    environ = {"STT_BATCH_MS": "240", "STT_QUEUE_FRAMES": "22"}
+    assert Settings.from_env(environ).stt_batch_ms == 240
     with pytest.raises(SettingsError, match="STT_BATCH_MS=250: must be a multiple of 20"):
         Settings.from_env({"STT_BATCH_MS": "250"})
+
+
+@pytest.mark.parametrize(("batch_ms", "least"), [(20, 11), (100, 15), (500, 35), (1_000, 60)])
+def test_a_queue_holds_a_message_and_what_one_read_brings(batch_ms: int, least: int) -> None:
+    """A smaller one would drop frames of a healthy stream; the complaint says what would do."""
+    environ = {"STT_BATCH_MS": str(batch_ms), "STT_QUEUE_FRAMES": str(least)}
+    assert Settings.from_env(environ).stt_queue_frames == least
+    assert least == batch_ms // 20 + BURST_FRAMES
+    with pytest.raises(SettingsError, match=f"^STT_QUEUE_FRAMES=.*must be .*{least}"):
+        Settings.from_env(environ | {"STT_QUEUE_FRAMES": str(least - 1)})
+
+
+def test_a_larger_batch_alone_is_told_what_it_needs() -> None:
+    """Who sets only the one variable must find the other in the complaint."""
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_env({"STT_BATCH_MS": "500"})
+    assert str(caught.value) == (
+        "STT_QUEUE_FRAMES=16: must be at least 35 with STT_BATCH_MS=500, "
+        "or a stream that keeps up loses frames"
+    )
 
 
 @pytest.mark.parametrize(
