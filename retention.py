@@ -27,8 +27,8 @@ def claim_purge(session: Session, at: datetime) -> bool:
 def purge_some(session: Session, at: datetime, tenant_id: str | None = None) -> int:
     """Delete at most `BATCH` old rows, of one business or of all; how many it were. 0: all is done.
 
-    With a call go its utterances, streams and events. It stays while an event of it waits that still
-    has time to arrive: for a day after it, at most.
+    With a call go its utterances, streams and events. It stays while an event of it waits that has
+    time to arrive: for a day after it, at most.
     """
     tenants = select(Tenant.id, Tenant.keep_days)
     if tenant_id is not None:
