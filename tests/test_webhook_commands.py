@@ -19,6 +19,7 @@ from database import Engines
 from local_stack import free_port
 from models import Webhook, WebhookSecret
 from webhook_queue import WebhookQueue
+from webhook_seats import Room
 from webhook_signing import new_secret
 
 
@@ -59,7 +60,7 @@ def settle(engines: Engines) -> None:
             session.add(event)
             event.uid = uid
     queue = WebhookQueue(engines, "w1")
-    taken = {delivery.uid: delivery for delivery in queue.take(2, {}) or ()}
+    taken = {delivery.uid: delivery for delivery in queue.take(Room(2)) or ()}
     queue.delivered(taken[DELIVERED])
     queue.failed(taken[GIVEN_UP], "answered 500", None)
 
@@ -196,7 +197,7 @@ def test_resend(run: Run, engines: Engines, which: tuple[str, ...], after: list[
 
 def test_what_is_on_its_way_is_not_sent_beside_itself(run: Run, engines: Engines) -> None:
     """A resend leaves the event that a sender holds just now."""
-    taken = WebhookQueue(engines, "w1").take(1, {})
+    taken = WebhookQueue(engines, "w1").take(Room(1))
     assert [held.uid for held in taken or ()] == [WAITING]
     assert told(run("resend", "clinic", "--event", WAITING, "--json"))["events"] == 0
     assert events(engines, "clinic")[2].claimed_by == "w1"
