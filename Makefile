@@ -4,7 +4,7 @@ PYTHON ?= python3
 SAMPLE ?= samples/clinic-appointment.wav
 BIN := .venv/bin
 
-.PHONY: demo test soak lint serve bench bench-database bench-metrics bench-records clean
+.PHONY: demo test soak lint serve bench bench-database bench-memory bench-metrics bench-records clean
 
 demo: .venv/.local
 	$(BIN)/python demo.py $(SAMPLE)
@@ -49,6 +49,10 @@ bench/node_modules/.installed: bench/package.json bench/package-lock.json
 # What the metrics cost a worker with 60 calls.
 bench-metrics: .venv/.dev
 	PYTHONPATH=.:tests $(BIN)/python bench/metrics_cost.py
+
+# What a live call holds in memory, line by line.
+bench-memory: .venv/.dev
+	PYTHONPATH=.:bench:tests $(BIN)/python bench/call_memory.py
 
 # How late a worker's loop is with a database that is well, slow, under load or gone.
 bench-database: .venv/.dev

@@ -42,7 +42,8 @@ def make_app(settings: Settings) -> Flask:
     api.spec.components.security_scheme("key", {"type": "http", "scheme": "bearer"})
     api.register_blueprint(blueprint)
     guard = ApiGuard(
-        ApiLimits(settings.api_requests_per_minute, settings.api_wrong_keys_per_minute)
+        ApiLimits(settings.api_requests_per_minute, settings.api_wrong_keys_per_minute),
+        settings.trusted_proxies,
     )
     for endpoint, view in app.view_functions.items():
         if endpoint.startswith(f"{blueprint.name}."):

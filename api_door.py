@@ -1,22 +1,26 @@
 """/api/… in a worker: hands each request on to the records' process, and its answer back.
 
-Nothing of the records is known here. What waits is a socket of this machine, so under gevent only
-the greenlet that asks waits. As many wait as may (`MOST_WAITING`); whoever comes then, or while the
-process or its database does not answer in time, is told to come again.
+Nothing of the records is known here. What waits is a socket, so under gevent only the greenlet that
+asks waits. A request takes a place only when all of it has come: whoever never sends the rest keeps
+nobody out. As many wait as may (`MOST_WAITING`); whoever comes then, or while the process or its
+database does not answer in time, is told to come again.
 """
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import socket
+import threading
 from collections.abc import Iterator
 from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import quote
 
 from flask import Blueprint, Response, request
-from werkzeug.exceptions import HTTPException
+from gunicorn.http.errors import ParseException
+from werkzeug.exceptions import BadRequest, ClientDisconnected, HTTPException, RequestTimeout
 
 # The address of whoever asks, as the worker has it; what a request brings itself is dropped
 ADDRESS_HEADER = "X-Tamlil-Address"
@@ -24,6 +28,8 @@ PREFIX = "/api/"
 MOST_WAITING = 32
 # Beyond what a database may take by its own limits
 ANSWER_SECONDS = 25.0
+# For a body of 64 KB at the most (`MAX_CONTENT_LENGTH`)
+BODY_SECONDS = 10.0
 
 # They are each connection's own (RFC 9110, 7.6.1), or written anew
 _NOT_PASSED = frozenset(
@@ -49,7 +55,11 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 def make_blueprint(
-    path: Path, *, most_waiting: int = MOST_WAITING, seconds: float = ANSWER_SECONDS
+    path: Path,
+    *,
+    most_waiting: int = MOST_WAITING,
+    seconds: float = ANSWER_SECONDS,
+    body_seconds: float = BODY_SECONDS,
 ) -> Blueprint:
     """All addresses below /api, answered by whoever listens at `path`."""
     blueprint = Blueprint("api_door", __name__)
@@ -60,13 +70,15 @@ def make_blueprint(
         nonlocal waiting
         if not f"{request.path}/".startswith(PREFIX):
             return None
+        try:
+            body = _body(body_seconds)
+        except HTTPException as fault:  # it is too long, breaks off, or does not come
+            return _problem(fault.code or 500, fault.description or "")
         if waiting >= most_waiting:
             return _problem(503, "too many are asking, try again")
         waiting += 1
         try:
-            return _handed_on(_UnixConnection(path, seconds))
-        except HTTPException as fault:  # a body that is too long, or breaks off
-            return _problem(fault.code or 500, fault.description or "")
+            return _handed_on(_UnixConnection(path, seconds), body)
         except (OSError, http.client.HTTPException):
             return _problem(503, "the records cannot be read now, try again")
         finally:
@@ -75,8 +87,39 @@ def make_blueprint(
     return blueprint
 
 
-def _handed_on(connection: _UnixConnection) -> Response:
-    body = request.get_data()
+def _body(seconds: float) -> bytes:
+    """What the request brings. Raises 408 if it does not come in time, or another `HTTPException`.
+
+    After that time nothing more is read from its connection: a limit for each read would let in
+    whoever sends a byte now and then.
+    """
+    environ = request.environ
+    connection = environ.get("gunicorn.socket") or environ.get("werkzeug.socket")
+    if connection is None or not (request.content_length or "HTTP_TRANSFER_ENCODING" in environ):
+        return request.get_data()
+    late = threading.Event()
+
+    def give_up() -> None:
+        late.set()
+        with contextlib.suppress(OSError):  # it is gone already
+            connection.shutdown(socket.SHUT_RD)
+
+    timer = threading.Timer(seconds, give_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        return request.get_data()
+    except ClientDisconnected:
+        if late.is_set():
+            raise RequestTimeout(f"the body did not come within {seconds:g} s") from None
+        raise
+    except ParseException as fault:  # gunicorn's: chunks that are none
+        raise BadRequest("the body breaks off, or is none") from fault
+    finally:
+        timer.cancel()
+
+
+def _handed_on(connection: _UnixConnection, body: bytes) -> Response:
     headers = {
         name: value for name, value in request.headers.items() if name.lower() not in _NOT_PASSED
     }

@@ -25,10 +25,17 @@ View = Callable[..., Any]
 
 
 class ApiGuard:
-    """Lets those in whom `limits` and their key let in."""
+    """Lets those in whom `limits` and their key let in.
 
-    def __init__(self, limits: ApiLimits, clock: Callable[[], float] = time.monotonic) -> None:
+    Before this service stand so many `proxies`, each of which adds to `X-Forwarded-For` whom it
+    had the request from.
+    """
+
+    def __init__(
+        self, limits: ApiLimits, proxies: int = 0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._limits = limits
+        self._proxies = proxies
         self._clock = clock
         self._away_until = 0.0
 
@@ -37,23 +44,18 @@ class ApiGuard:
 
         @functools.wraps(view)
         def guarded(**arguments: Any) -> Response:
-            address = request.headers.get(ADDRESS_HEADER, "")
             key = api_access.key_of(request)
-            if wait := self._limits.wait_of_address(address, key):
-                return _too_many("too many wrong keys from your address", wait)
-            if key is None:
-                self._limits.note_wrong(address)
+            if key is None:  # nothing is looked up for it, so there is nothing to count
                 return api_access.refusal(key)
-            wait, headers = self._limits.take(key)
-            if wait:
-                return _too_many("too many requests with this key", wait, headers)
-            if self._clock() < self._away_until:
-                return database_away()
             try:
-                if not api_access.let_in(key):
-                    self._limits.note_wrong(address)
-                    return api_access.refusal(key)
-                self._limits.note_right(key)
+                if not self._limits.is_used_up(key):
+                    if self._clock() < self._away_until:
+                        return database_away()
+                    if not api_access.let_in(key):
+                        return self._refused(key)
+                wait, headers = self._limits.take(key)
+                if wait:
+                    return _too_many("too many requests with this key", wait, headers)
                 db.session.rollback()  # the view's transaction begins anew: it may have to write
                 response = current_app.make_response(view(**arguments))
             except DATABASE_FAULTS as fault:
@@ -64,6 +66,18 @@ class ApiGuard:
             return response
 
         return guarded
+
+    def _refused(self, key: str) -> Response:
+        if wait := self._limits.take_wrong(self._address()):
+            return _too_many("too many wrong keys from your address", wait)
+        return api_access.refusal(key)
+
+    def _address(self) -> str:
+        """Who asks: whom the outermost proxy saw; what stands before that anybody may make up."""
+        hops = request.headers.get("X-Forwarded-For", "").split(",")
+        if 0 < self._proxies <= len(hops):
+            return hops[-self._proxies].strip()
+        return request.headers.get(ADDRESS_HEADER, "")
 
 
 def _too_many(detail: str, wait: int, headers: dict[str, str] | None = None) -> Response:

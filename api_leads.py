@@ -37,8 +37,14 @@ from models import Lead
 
 _CSV_ROWS = 1000
 _COLUMNS = ("number", "name", "notes", "calls", "first_call_at", "last_call_at")
-# What a spreadsheet would take for a formula; a tab and a return get it there too
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+# What a spreadsheet would take for a formula; a tab and line ends before it are skipped, and the
+# full-width signs (U+FF1D, FF0B, FF0D, FF20) read as the plain ones
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+# The same behind what may separate cells or end rows: where a semicolon does, as in half of Europe,
+# no quotes hold a cell together that stands behind a comma. Not numbers, nor the dashes of a list.
+_INNER = re.compile(
+    r"""([;\t\r\n]"*)(?![+-][0-9]*(?:[;\s]|$))(?=[=+\-@\uff1d\uff0b\uff0d\uff20])"""
+)
 _NUMBER = {
     "in": "path",
     "name": "number",
@@ -116,7 +122,8 @@ def export_leads() -> Response:
     """All leads as CSV (RFC 4180, UTF-8 with a mark that spreadsheets need)
 
     A cell that begins with `=`, `+`, `-` or `@` has an apostrophe before it, or a spreadsheet would
-    carry it out. Numbers that are nothing but a plus and digits have none: they do no harm.
+    carry it out; so have these signs behind a semicolon, a tab or a line end. Numbers that are
+    nothing but a plus and digits have none: they do no harm.
     """
     business = tenant_id()
     first = _rows_after(business, 0)
@@ -168,14 +175,16 @@ def _rows_after(business: str, lead_id: int) -> list[tuple[int, Sequence[str]]]:
 
 
 def _safe(cell: str) -> str:
+    safe = _INNER.sub(r"\1'", cell)
     if cell.startswith(_FORMULA) and not re.fullmatch(r"\+[0-9]+", cell):
-        return "'" + cell
-    return cell
+        return "'" + safe
+    return safe
 
 
 def _csv(rows: Sequence[Sequence[str]]) -> str:
     text = io.StringIO()
-    csv.writer(text).writerows(rows)
+    # all of them: some spreadsheets take a semicolon and a tab for separators beside the comma
+    csv.writer(text, quoting=csv.QUOTE_ALL).writerows(rows)
     return text.getvalue()
 
 

@@ -1,8 +1,8 @@
-"""How often a key, or an address with wrong keys, may ask: in memory, a worker for itself.
+"""How often a key may ask, and an address with wrong keys: in memory, a worker for itself.
 
-A key counts by its hash before anybody has looked whether
-it is right, so whoever does not know a key cannot use its requests up. Whoever tries wrong ones is
-stopped by the address, which others may share: so a key that was right before is let through.
+Only keys that were found to be right are counted by themselves, so whoever does not know one can
+neither use its requests up nor fill the memory. Wrong ones are counted by the address, which others
+may share: so that count is for those who come with wrong keys, and never stops a right one.
 """
 
 from __future__ import annotations
@@ -10,14 +10,10 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections import OrderedDict
 
 from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage
 from limits.strategies import FixedWindowRateLimiter
-
-# Keys that were right once
-_REMEMBERED = 10_000
 
 
 class ApiLimits:
@@ -27,30 +23,22 @@ class ApiLimits:
         self._limiter = FixedWindowRateLimiter(MemoryStorage())
         self._per_key = RateLimitItemPerMinute(per_key, namespace="key")
         self._wrong = RateLimitItemPerMinute(wrong_keys, namespace="address")
-        self._right: OrderedDict[str, None] = OrderedDict()
 
-    def note_wrong(self, address: str) -> None:
-        """A request from `address` came with a wrong key or with none."""
-        self._limiter.hit(self._wrong, address)
+    def is_used_up(self, key: str) -> bool:
+        """Whether this key has been right as often as it may, so that nobody has to look again."""
+        return not self._limiter.test(self._per_key, _digest(key))
 
-    def note_right(self, key: str) -> None:
-        """This key is a business's."""
-        digest = _digest(key)
-        self._right[digest] = None
-        self._right.move_to_end(digest)
-        if len(self._right) > _REMEMBERED:
-            self._right.popitem(last=False)
-
-    def wait_of_address(self, address: str, key: str | None) -> int:
-        """Seconds for which `address` may not try keys; 0 if it may."""
-        if key is not None and _digest(key) in self._right:
-            return 0
-        if self._limiter.test(self._wrong, address):
+    def take_wrong(self, address: str) -> int:
+        """Count a wrong key from `address`: the seconds to wait for the next; 0: it may try."""
+        if self._limiter.hit(self._wrong, address):
             return 0
         return _seconds_until(self._limiter.get_window_stats(self._wrong, address).reset_time)
 
     def take(self, key: str) -> tuple[int, dict[str, str]]:
-        """Count a request: the seconds to wait (0: it may pass), and the answer's headers."""
+        """Count a request with a right key.
+
+        The seconds to wait (0: it may pass), and the answer's headers.
+        """
         digest = _digest(key)
         may = self._limiter.hit(self._per_key, digest)
         window = self._limiter.get_window_stats(self._per_key, digest)

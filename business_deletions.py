@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, CursorResult, and_, delete, func, or_, select, text
+from sqlalchemy import ColumnElement, CursorResult, and_, func, or_, select, text
 
-from business_records import calls_of, events_of, leads_of, load_call, utterances_of
+from business_records import calls_of, deletion_of, events_of, load_call, utterances_of
 from database import db
 from models import Call, Event, Lead, Utterance
 
@@ -42,8 +42,7 @@ def delete_number(tenant_id: str, number: str) -> Deleted | None:
     )
     if deleted is None:
         return None
-    leads = leads_of(tenant_id).where(Lead.number == number).with_only_columns(Lead.id)
-    gone = db.session.execute(delete(Lead).where(Lead.id.in_(leads)))
+    gone = db.session.execute(deletion_of(tenant_id, Lead).where(Lead.number == number))
     assert isinstance(gone, CursorResult)
     return deleted._replace(leads=gone.rowcount)
 
@@ -64,7 +63,8 @@ def _delete(tenant_id: str, which: ColumnElement[bool]) -> Deleted | None:
     )
     utterances, events = counts
     db.session.execute(
-        delete(Call).where(Call.id.in_(ids)), execution_options={"synchronize_session": False}
+        deletion_of(tenant_id, Call).where(Call.id.in_(ids)),
+        execution_options={"synchronize_session": False},
     )
     if utterances and db.session.get_bind().dialect.name == "sqlite":
         # its index only notes that words are gone, until it is written anew (0.4 s for 100,000)

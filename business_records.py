@@ -1,15 +1,16 @@
 """Every way to a business's records: one function an entity, which loads by business or raises.
 
-Nothing else makes a query that reads what belongs to businesses (but the writers of live calls,
-which go by the registry's slot). Who asks is a business, known by its API key or named by whoever
-runs the service's commands; what is not its own is `NotFound`, as if it were not there.
+Nothing else makes a statement about what belongs to businesses, but the few modules that work for
+all of them; `tests/test_business_records.py` names those, and fails at any other. Who asks is a
+business, known by its API key or named by whoever runs the service's commands; what is not its own
+is `NotFound`, as if it were not there.
 
 All of them use `db.session`, within an application's context.
 """
 
 from __future__ import annotations
 
-from sqlalchemy import ColumnElement, Select, select
+from sqlalchemy import ColumnElement, Delete, Select, Subquery, Update, delete, select, update
 
 from database import db
 from errors import NotFound
@@ -33,6 +34,11 @@ def load_tenant(tenant_id: str) -> Tenant:
     if tenant is None:
         raise NotFound(f"there is no business {tenant_id[:64]!r}")
     return tenant
+
+
+def is_tenant(tenant_id: str) -> bool:
+    """Whether there is a business of this id."""
+    return db.session.get(Tenant, tenant_id) is not None
 
 
 def load_number(tenant_id: str, number: str) -> TenantNumber:
@@ -139,6 +145,27 @@ def utterances_matching(tenant_id: str, matches: ColumnElement[bool]) -> Select[
     return select(Utterance).where(matches, Utterance.tenant_id.concat("") == tenant_id)
 
 
+def utterances_among(
+    tenant_id: str, ids: Subquery, matches: ColumnElement[bool]
+) -> Select[Utterance]:
+    """Those of the utterances with these ids that match, looked up id by id."""
+    return (
+        select(Utterance)
+        .select_from(ids)
+        .join(Utterance, Utterance.id == ids.c.id)
+        .where(matches, Utterance.tenant_id.concat("") == tenant_id)
+    )
+
+
+def utterances_with_calls(tenant_id: str) -> Select[Utterance, str]:
+    """What was said on its calls, each with its call's SID."""
+    return (
+        select(Utterance, Call.call_sid)
+        .join(Call, Call.id == Utterance.call_id)
+        .where(Utterance.tenant_id == tenant_id, Call.tenant_id == tenant_id)
+    )
+
+
 def leads_of(tenant_id: str) -> Select[Lead]:
     """Its leads."""
     return select(Lead).where(Lead.tenant_id == tenant_id)
@@ -157,3 +184,13 @@ def events_of(tenant_id: str) -> Select[Event]:
 def secrets_of(tenant_id: str) -> Select[WebhookSecret]:
     """The secrets that its events are signed with."""
     return select(WebhookSecret).where(WebhookSecret.tenant_id == tenant_id)
+
+
+def deletion_of(tenant_id: str, table: type[ApiKey | Call | Event | Lead | TenantNumber]) -> Delete:
+    """Deletes its rows of a table: those that `where` leaves."""
+    return delete(table).where(table.tenant_id == tenant_id)
+
+
+def change_of_events(tenant_id: str) -> Update:
+    """Changes its events: those that `where` leaves."""
+    return update(Event).where(Event.tenant_id == tenant_id)

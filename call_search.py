@@ -1,8 +1,9 @@
 """Finds calls and what was said on them, newest first, in work that does not grow with the records.
 
-PostgreSQL's index of words knows no order. So it is asked only for words that are rare: first the
-newest few thousand utterances of the business are looked through, which is where common words are
-found at once. SQLite's FTS5 reads its index newest first by itself.
+PostgreSQL's index of words knows no order, and each of its hits lies in a place of its own on the
+disk. So the newest utterances of the business are looked through first, where common words are
+found at once; then the index is asked for one stretch of time after the other, each as long as the
+hits seen so far let hope for enough. SQLite's FTS5 reads its index newest first by itself.
 
 All of it waits for the database, and uses `db.session` in an application's context.
 """
@@ -15,10 +16,12 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
+    BigInteger,
     ColumnElement,
     Select,
     column,
     exists,
+    func,
     literal,
     literal_column,
     or_,
@@ -27,19 +30,32 @@ from sqlalchemy import (
     tuple_,
     union,
 )
-from sqlalchemy.dialects.postgresql import TSQUERY
+from sqlalchemy.dialects.postgresql import ARRAY, TSQUERY
 from sqlalchemy.sql.expression import cast
 
-from business_records import calls_of, utterances_matching, utterances_of
+from business_records import (
+    calls_of,
+    utterances_among,
+    utterances_matching,
+    utterances_of,
+    utterances_with_calls,
+)
 from database import db
 from models import Call, Utterance
 from search_words import AskedWord
 
 # What is looked through before the index is asked: so many times what a page shows
-_NEWEST_UTTERANCES = 60
+_NEWEST_UTTERANCES = 20
 _NEWEST_CALLS = 4
 
 _LAST_ID = 2**63 - 1
+
+# The runs of ids that the index knows: by `migrations/versions/0003_search_places.py`
+_PLACE_BITS = (10, 14, 18, 22)
+_MOST_PLACES = 32
+# Each stretch is so many times longer than the one before, and the first aims at twice the hits
+_LONGER = 8
+_AIM = 2
 
 
 class CallPlace(NamedTuple):
@@ -91,11 +107,7 @@ def find_utterances(
     """
     ids = _Said(tenant_id, said).newest(limit, _LAST_ID if before is None else before)
     rows = db.session.execute(
-        utterances_of(tenant_id)
-        .join(Call, Call.id == Utterance.call_id)
-        .add_columns(Call.call_sid)
-        .where(Utterance.id.in_(ids))
-        .order_by(Utterance.id.desc())
+        utterances_with_calls(tenant_id).where(Utterance.id.in_(ids)).order_by(Utterance.id.desc())
     )
     return [(utterance, call_sid) for utterance, call_sid in rows]
 
@@ -124,8 +136,9 @@ def _newest_ids(calls: Select[Call], number: str | None, count: int) -> Any:
     newest = ids.order_by(Call.started_at.desc(), Call.id.desc()).limit(count)
     if number is None:
         return newest
-    either = (newest.where(of == number).subquery() for of in (Call.caller, Call.called))
-    return union(*(select(one.c.id) for one in either))
+    by_caller = newest.where(Call.caller == number).subquery()
+    by_called = newest.where(Call.called == number).subquery()
+    return union(select(by_caller.c.id), select(by_called.c.id))
 
 
 def _newest(tenant_id: str, ids: Any, limit: int, *more: ColumnElement[bool]) -> Sequence[Call]:
@@ -155,9 +168,10 @@ class _Said:
             )
             self._question = question
         else:
-            self._matches = literal_column("utterances.search_words").op("@@")(
-                cast(_postgresql_question(tenant_id, said), TSQUERY)
-            )
+            asked = cast(_postgresql_question(tenant_id, said), TSQUERY)
+            self._matches = literal_column("utterances.search_words").op("@@")(asked)
+            # the same for a row that is there already, where no index could be used
+            self._row_matches = func.ts_match_vq(literal_column("utterances.search_words"), asked)
 
     def hits(self) -> Select[int, int]:
         """All of them, in no order."""
@@ -178,30 +192,55 @@ class _Said:
         ids = self._utterances.with_only_columns(Utterance.id).where(Utterance.id < before)
         window = ids.order_by(Utterance.id.desc()).limit(count * _NEWEST_UTTERANCES)
         place = window.subquery("newest")
-        newest = (
-            utterances_matching(self._tenant_id, self._matches)
-            .with_only_columns(place.c.id)
-            .select_from(place)
-            .join(Utterance, Utterance.id == place.c.id)
-            .order_by(place.c.id.desc())
-            .limit(count)
-        )
-        found = db.session.scalars(newest).all()
+        matching = utterances_among(self._tenant_id, place, self._row_matches)
+        newest = matching.with_only_columns(place.c.id).order_by(place.c.id.desc()).limit(count)
+        found = list(db.session.scalars(newest))
         if len(found) == count:
             return found
-        hits = self.hits().where(Utterance.id < before).cte("hits")
-        hits = hits.prefix_with("MATERIALIZED", dialect="postgresql")
-        return db.session.scalars(select(hits.c.id).order_by(hits.c.id.desc()).limit(count)).all()
+        ends = select(func.count(), func.min(place.c.id), func.max(place.c.id)).select_from(place)
+        looked_at, low, high = db.session.execute(ends).one()
+        if looked_at < count * _NEWEST_UTTERANCES:
+            return found
+        hits_per_id = (len(found) + 1) / (high - low + 1)
+        return found + self._older(count - len(found), low, hits_per_id)
+
+    def _older(self, count: int, before: int, hits_per_id: float) -> list[int]:
+        """As `newest`, by the index: stretch after stretch of ids, the newest first."""
+        found: list[int] = []
+        length = int(_AIM * count / hits_per_id) + 1
+        while before > 0 and len(found) < count:
+            low, places = _places(before, length)
+            # hidden from the planner: else it may read all that was said in the stretch
+            at = Utterance.id + 0
+            stretch = self.hits().where(at < before)
+            if low > 0:  # else all of the rest is asked for
+                in_places = func.search_places_of(Utterance.id).op("&&")(places)
+                stretch = stretch.where(at >= low, in_places)
+            hits = stretch.cte("hits").prefix_with("MATERIALIZED")
+            newest = select(hits.c.id).order_by(hits.c.id.desc()).limit(count - len(found))
+            found += db.session.scalars(newest)
+            before, length = low, length * _LONGER
+        return found
 
     def _newest_of_sqlite(self, count: int, before: int) -> Sequence[int]:
         found = (
             self._utterances.with_only_columns(Utterance.id)
-            .join(self._fts, self._fts.c.rowid == Utterance.id)
-            .where(self._question, self._fts.c.rowid < before)
+            .where(self._fts.c.rowid == Utterance.id, self._question, self._fts.c.rowid < before)
             .order_by(self._fts.c.rowid.desc())
             .limit(count)
         )
         return db.session.scalars(found).all()
+
+
+def _places(before: int, length: int) -> tuple[int, ColumnElement[Any]]:
+    """The places of at least so many ids below `before`, and the lowest id that is in them."""
+    low = max(0, before - length)
+    fits = [(before >> bits) - (low >> bits) < _MOST_PLACES for bits in _PLACE_BITS]
+    kind = fits.index(True) if True in fits else len(fits) - 1
+    bits = _PLACE_BITS[kind]
+    first, last = low >> bits, (before - 1) >> bits
+    places = [place << 2 | kind for place in range(first, last + 1)]
+    return first << bits, cast(places, ARRAY(BigInteger))
 
 
 def _postgresql_question(tenant_id: str, said: Sequence[AskedWord]) -> str:

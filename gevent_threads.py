@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import select
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -19,8 +21,10 @@ POOL_THREADS = 4
 
 _start_new_thread = get_original("_thread", "start_new_thread")
 _allocate_lock = get_original("_thread", "allocate_lock")
+_posix_spawn = get_original("os", "posix_spawn")
 _waitpid = get_original("os", "waitpid")
 _get_ident = get_original("_thread", "get_ident")
+_poll = get_original("select", "poll")
 
 
 class GeventNativeThreads(NativeThreads):
@@ -45,9 +49,18 @@ class GeventNativeThreads(NativeThreads):
         lock: Lock = _allocate_lock()
         return lock
 
+    def spawn(self, command: list[str]) -> int:
+        # gevent's own has the child watched by a loop, which only the loop's thread has
+        pid: int = _posix_spawn(command[0], command, os.environ)
+        return pid
+
     def reap(self, pid: int) -> None:
-        with contextlib.suppress(ChildProcessError):  # gevent's loop did
+        with contextlib.suppress(ChildProcessError):  # somebody else did
             _waitpid(pid, 0)
 
     def place(self) -> object:
         return _get_ident()
+
+    def _new_poll(self) -> select.poll:
+        poll: select.poll = _poll()
+        return poll

@@ -1,21 +1,21 @@
 """Which Google account a process speaks for: loaded from the settings, checked at the start.
 
-No gRPC object is made here, so it may run before a worker is forked.
+No gRPC object is made here, so it may run before a worker is forked. Google's library is imported
+when there are credentials to load: most commands have none, nor has a service with a speech server
+of its own.
 """
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-
-import google.auth
-from cryptography.exceptions import UnsupportedAlgorithm
-from google.auth.credentials import Credentials
-from google.auth.exceptions import GoogleAuthError
-from google.oauth2 import service_account
+from typing import TYPE_CHECKING
 
 from errors import SettingsError
 from settings import Settings
+
+if TYPE_CHECKING:
+    from google.auth.credentials import Credentials
 
 SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
 
@@ -61,6 +61,9 @@ def _kind_of(text: str) -> object:
 
 
 def _from_key(text: str, where: str) -> Credentials:
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from google.oauth2 import service_account
+
     try:
         key = json.loads(text)
     except ValueError as fault:
@@ -85,6 +88,9 @@ def _from_key(text: str, where: str) -> Credentials:
 
 
 def _default_credentials(path: str) -> Credentials:
+    import google.auth
+    from google.auth.exceptions import GoogleAuthError
+
     try:
         credentials, _project = google.auth.default(scopes=SCOPES)
     # google.auth takes the shape of such a file on trust: what is wrong in it may fail anyhow

@@ -79,4 +79,5 @@ def post_fork(server: Any, worker: Any) -> None:
 def child_exit(server: Any, worker: Any) -> None:
     board, place = worker.room
     board.give_back(place)
-    metrics_files.forget(worker.pid)
+    if server.LISTENERS:  # else all of them end, and so does the directory
+        metrics_files.forget(worker.pid)

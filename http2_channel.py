@@ -169,22 +169,24 @@ class StreamCall:
         return connection.send_now(number, _message(request))
 
     def _give_up(self, status: Status) -> None:
-        if not self._end(status):
-            return
         with self._lock:
+            if self._status is not None:
+                return
+            self._status = status
             connection, number = self._connection, self._number
+        # before whoever iterates is told, and ends the requests: that would be a half-close
         if connection is not None and number is not None:
             connection.cancel(number)
         elif connection is not None:
             connection.wake()
+        self._heard.put(None)
 
-    def _end(self, status: Status) -> bool:
+    def _end(self, status: Status) -> None:
         with self._lock:
             if self._status is not None:
-                return False
+                return
             self._status = status
         self._heard.put(None)
-        return True
 
     # The thread of the requests
 

@@ -132,7 +132,9 @@ class Metrics:
             "records_failing_workers", "Workers whose records cannot be written now."
         )
         self.records_written = self._counter("records_written", "Records that were written.")
-        self.records_lost = self._counter("records_lost", "Records that found no room to wait.")
+        self.records_lost = self._counter(
+            "records_lost", "Records that found no room to wait, or came after the end."
+        )
         self.records_refused = self._counter(
             "records_refused", "Records whose call or business is not there any more."
         )

@@ -13,6 +13,7 @@ from __future__ import annotations
 import _thread
 import contextlib
 import os
+import select
 import threading
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar, cast
@@ -53,14 +54,27 @@ class NativeThreads:
         """A lock between native threads and others; `release()` never waits."""
         return _thread.allocate_lock()
 
+    def spawn(self, command: list[str]) -> int:
+        """From a native thread: start a child process, for `reap()`. Raises `OSError`."""
+        return os.posix_spawn(command[0], command, os.environ)
+
     def reap(self, pid: int) -> None:
         """From a native thread: wait for the end of a child process."""
         with contextlib.suppress(ChildProcessError):  # somebody else did
             os.waitpid(pid, 0)
 
+    def wait_for_room(self, descriptor: int, seconds: float) -> bool:
+        """From a native thread: wait until a pipe takes more, or breaks; False if not in time."""
+        poll = self._new_poll()
+        poll.register(descriptor, select.POLLOUT)
+        return bool(poll.poll(max(0.0, seconds) * 1000))
+
     def place(self) -> object:
         """Which of the threads this is, where each must have things of its own."""
         return None
+
+    def _new_poll(self) -> select.poll:
+        return select.poll()
 
 
 _here = NativeThreads()

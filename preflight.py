@@ -10,12 +10,12 @@ from __future__ import annotations
 import os
 import sys
 
-import record_setup
+import database_ready
 from businesses import load_businesses
 from errors import SettingsError
 from google_credentials import load_credentials
 from settings import Settings
-from trust import check_metrics_token, signature_of
+from trust_settings import check_metrics_token, signature_of
 
 
 def main() -> int:
@@ -25,7 +25,7 @@ def main() -> int:
         check_metrics_token(settings)
         load_businesses(settings.businesses)
         load_credentials(settings)
-        record_setup.prepare(settings)
+        database_ready.prepare(settings)
     except SettingsError as fault:
         print(f"tamlil: {fault}", file=sys.stderr)
         return 2

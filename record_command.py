@@ -13,7 +13,7 @@ import click
 from flask.cli import AppGroup
 from sqlalchemy.exc import InterfaceError, OperationalError
 
-import record_setup
+import database_ready
 from command_line import fail
 from database import database_away
 from errors import BadBusiness, DatabaseAway, NotFound, SettingsError
@@ -39,7 +39,7 @@ class RecordCommand(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            record_setup.prepare(Settings.from_env(os.environ))
+            database_ready.prepare(Settings.from_env(os.environ))
             return super().invoke(ctx)
         except DatabaseAway as fault:
             fail(1, str(fault))

@@ -8,24 +8,25 @@ from __future__ import annotations
 from flask import Flask
 
 import record_setup
-import tenant_commands
-from command_line import asked_command
 from settings import Settings
 
 
-def is_asked() -> bool:
-    """Whether `flask` is looking up one of these commands."""
-    return asked_command() in ("db", tenant_commands.group.name)
-
-
-def make_app(settings: Settings) -> Flask:
-    """An application with the database and these commands. Raises `SettingsError`."""
-    app = record_setup.database_app(settings)
-    app.cli.add_command(tenant_commands.group)
+def make_app(settings: Settings, command: str) -> Flask:
+    """An application with the database and one of the commands. Raises `SettingsError`."""
+    if command == "db":
+        return record_setup.database_app(settings)
+    app = record_setup.database_app(settings, migrations=False)
+    _add_tenant(app)
     return app
 
 
 def add_for_listing(app: Flask) -> None:
     """Have `flask --help` list these commands."""
     record_setup.add_migrations(app)
+    _add_tenant(app)
+
+
+def _add_tenant(app: Flask) -> None:
+    import tenant_commands  # `flask db` does without
+
     app.cli.add_command(tenant_commands.group)

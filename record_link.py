@@ -19,7 +19,7 @@ from pathlib import Path
 import native_threads
 import record_messages
 from businesses import Business
-from call_log import logger
+from call_log import logger, worth_saying
 from call_records import Record
 from errors import RecordFault, StoreAway
 from native_threads import Bell, NativeThreads
@@ -86,18 +86,20 @@ class RecordLink:
         self._asked = 0
         self._deaths = 0
         self._writing = native.lock()
-        self._pid = 0
+        self._killing = native.lock()  # so that nobody kills whoever has the number after it
+        self._pid = 0  # none: it is gone, or not there yet
         self._to_process = -1
+        self._started = False
         self._leaving = False
         self._leave = Bell(native)
         self._over = Bell(native)
 
     def start(self) -> None:
         """Start the process, and hear it from now on; once, after any fork."""
-        if self._pid:
+        if self._started:
             return
-        heard = self._spawn()
-        self._native.start(lambda: self._hear(heard), "record-link")
+        self._started = True
+        self._native.start(self._run, "record-link")
 
     def wait_for_businesses(self, seconds: float) -> bool:
         """Wait until the businesses are known; False if they are not in time."""
@@ -116,8 +118,8 @@ class RecordLink:
         """
         self._asked += 1
         deaths = self._deaths
-        self._send(Write(self._asked, list(batch)))
         until = self._clock() + self._answer_seconds
+        self._send(Write(self._asked, list(batch)), until)
         while (answer := self._answer) is None or answer.number != self._asked:
             if self._deaths != deaths:
                 raise StoreAway("the records' process has died")
@@ -132,34 +134,64 @@ class RecordLink:
 
     def stop(self, seconds: float) -> None:
         """The worker ends: so shall the process, which has written all that it was given."""
-        if not self._pid or self._leaving:
+        if not self._started or self._leaving:
             return
         self._leaving = True
         self._leave.ring()
-        # else it is gone already
+        self._native.call(self._end, self._clock() + seconds)
+
+    def _end(self, until: float) -> None:
+        # else it is gone already, or killed
         with contextlib.suppress(StoreAway):
-            self._send(Leave())
-        if not self._native.call(self._over.wait, seconds):
+            self._send(Leave(), until)
+        if not self._over.wait(until - self._clock()):
             self._kill()
 
-    def _send(self, message: ToProcess) -> None:
-        with self._writing:  # so that nobody closes the descriptor meanwhile
+    def _send(self, message: ToProcess, until: float) -> None:
+        """Hand a message over, in a native thread; raises `StoreAway`.
+
+        If it is not taken in time the process hangs, perhaps with a part of it: it is killed.
+        """
+        # so that nobody closes the descriptor meanwhile; another thread may be sending
+        in_time = self._writing.acquire(timeout=max(0.0, until - self._clock()))
+        if in_time:
             try:
-                record_messages.send(self._to_process, message)
+                in_time = self._hand_over(record_messages.packed(message), until)
             except OSError as fault:
                 raise StoreAway(f"the records' process is gone ({fault.strerror})") from None
+            finally:
+                self._writing.release()
+        if not in_time:
+            self._kill()
+            raise StoreAway("the records' process takes nothing any more")
+
+    def _hand_over(self, data: bytes, until: float) -> bool:
+        if self._to_process < 0:
+            raise StoreAway("the records' process is not there")
+        left = memoryview(data)
+        while left:
+            try:
+                left = left[os.write(self._to_process, left) :]
+            except BlockingIOError:
+                if not self._native.wait_for_room(self._to_process, until - self._clock()):
+                    return False
+        return True
 
     # The link's thread
 
-    def _hear(self, descriptor: int) -> None:
-        while True:
+    def _run(self) -> None:
+        while (descriptor := self._spawn_at_last()) >= 0:
+            if self._leaving:  # just now: nobody would tell it to leave
+                self._kill()
             while (message := self._next(descriptor)) is not None:
                 self._take(message)
             os.close(descriptor)
             with self._writing:
                 os.close(self._to_process)
                 self._to_process = -1
-            self._native.reap(self._pid)
+            with self._killing:
+                pid, self._pid = self._pid, 0
+            self._native.reap(pid)
             self._deaths += 1
             self._answered.ring()  # whoever waits for an answer gets none
             if not self._leaving:
@@ -167,16 +199,31 @@ class RecordLink:
                     logger.error, "[DB] the records' process has died; another is started"
                 )
                 self._leave.wait(_RESTART_SECONDS)
-            if self._leaving:  # perhaps just now: nobody would tell a new one to leave
-                self._over.ring()
-                return
-            descriptor = self._spawn()
+        self._over.ring()
 
-    @staticmethod
-    def _next(descriptor: int) -> ToWorker | None:
+    def _spawn_at_last(self) -> int:
+        """Start the process, sooner or later; -1 if the worker leaves."""
+        failures = 0
+        while not self._leaving:
+            try:
+                return self._spawn()
+            except OSError as fault:  # no memory, no descriptors, no processes: for now
+                failures += 1
+                if worth_saying(failures):
+                    self._native.tell(
+                        logger.error,
+                        "[DB] the records' process cannot be started, tried again: %s count=%d",
+                        fault.strerror,
+                        failures,
+                    )
+                self._leave.wait(_RESTART_SECONDS)
+        return -1
+
+    def _next(self, descriptor: int) -> ToWorker | None:
         try:
             return record_messages.read_to_worker(descriptor)
-        except (OSError, ValueError):  # cut off in the middle, or no message: it is as good as dead
+        except (OSError, ValueError):  # no message: it is as good as dead, but lives
+            self._kill()
             return None
 
     def _take(self, message: ToWorker) -> None:
@@ -193,28 +240,31 @@ class RecordLink:
             self._answered.ring()
 
     def _spawn(self) -> int:
-        """Start the process; returns the descriptor at which it is heard."""
-        from_worker, self._to_process = os.pipe()
-        heard, to_worker = os.pipe()
-        for descriptor in (from_worker, to_worker):
-            os.set_inheritable(descriptor, True)
-        try:
-            self._pid = os.posix_spawn(
-                sys.executable,
+        """Start the process; returns the descriptor at which it is heard. Raises `OSError`."""
+        with contextlib.ExitStack() as ours, contextlib.ExitStack() as its:
+            from_worker, to_process = os.pipe()
+            its.callback(os.close, from_worker)
+            ours.callback(os.close, to_process)
+            heard, to_worker = os.pipe()
+            its.callback(os.close, to_worker)
+            ours.callback(os.close, heard)
+            for descriptor in (from_worker, to_worker):
+                os.set_inheritable(descriptor, True)
+            os.set_blocking(to_process, False)  # a process that hangs must not hold us up
+            self._pid = self._native.spawn(
                 [
                     sys.executable,
                     str(_PROGRAM),
                     self.worker_id,
                     str(from_worker),
                     str(to_worker),
-                ],
-                os.environ,
+                ]
             )
-        finally:
-            os.close(from_worker)
-            os.close(to_worker)
+            ours.pop_all()  # they stay open
+        self._to_process = to_process
         return heard
 
     def _kill(self) -> None:
-        with contextlib.suppress(ProcessLookupError):  # it was quicker
-            os.kill(self._pid, signal.SIGKILL)
+        with self._killing, contextlib.suppress(ProcessLookupError):  # it was quicker
+            if self._pid:
+                os.kill(self._pid, signal.SIGKILL)

@@ -92,10 +92,15 @@ _to_worker = msgspec.msgpack.Decoder(ToWorker)
 _encoder = msgspec.msgpack.Encoder()
 
 
-def send(descriptor: int, message: ToProcess | ToWorker) -> None:
-    """Write a message to a pipe; waits for room. Raises `OSError`."""
+def packed(message: ToProcess | ToWorker) -> bytes:
+    """A message as it goes through a pipe."""
     body = _encoder.encode(message)
-    data = memoryview(_LENGTH.pack(len(body)) + body)
+    return _LENGTH.pack(len(body)) + body
+
+
+def send(descriptor: int, message: ToWorker) -> None:
+    """Write a message to a pipe; waits for room. Raises `OSError`."""
+    data = memoryview(packed(message))
     while data:
         data = data[os.write(descriptor, data) :]
 

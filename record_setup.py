@@ -1,15 +1,14 @@
 """Makes a database ready for the service: its tables as they are now, and its first businesses.
 
-Run by whoever starts the service (`preflight.py`, `flask run`, `flask tenant`), never by a worker.
-Migrations that are done already cost one look. An empty database begins with the businesses of the
-setting `BUSINESSES`; from then on `flask tenant` changes them.
+Run by whoever starts the service (`preflight.py`, `flask run`, `flask tenant`), never by a worker,
+and only when there is something to do (`database_ready.py`). An empty database begins with the
+businesses of the setting `BUSINESSES`; from then on `flask tenant` changes them.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import flask_migrate
 from flask import Flask
 from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError
@@ -23,17 +22,23 @@ from tenant_directory import add_business
 MIGRATIONS = Path(__file__).with_name("migrations")
 
 
-def database_app(settings: Settings) -> Flask:
-    """An application with the database, `flask db` and nothing else. Raises `SettingsError`."""
+def database_app(settings: Settings, *, migrations: bool = True) -> Flask:
+    """An application with the database, `flask db` (by `migrations`) and nothing else.
+
+    Raises `SettingsError`.
+    """
     app = Flask("tamlil")
     app.config["STT_LANGUAGE"] = settings.stt_language
     attach(app, database_url(settings.database_url))
-    add_migrations(app)
+    if migrations:
+        add_migrations(app)
     return app
 
 
 def add_migrations(app: Flask) -> None:
     """Give `app` the commands `flask db`, with the migrations of this project."""
+    import flask_migrate  # with Alembic: a third of what a command takes that does not need it
+
     flask_migrate.Migrate(app, db, directory=str(MIGRATIONS))
 
 
@@ -42,6 +47,8 @@ def prepare(settings: Settings) -> None:
 
     Raises `SettingsError` in one line, `DatabaseAway` if the database cannot be reached or used.
     """
+    import flask_migrate
+
     app = database_app(settings)
     first = load_businesses(settings.businesses)
     with app.app_context():

@@ -61,7 +61,8 @@ class RecordWriter:
         self._waiting: deque[Record] = deque()
         self._stop_at: float | None = None
         self._started = False
-        self.lost = 0  # found no room
+        self._closed = False
+        self.lost = 0  # found no room, or came after the end
         self.refused = 0  # belong nowhere
         self.written = 0
         self.failures = 0  # in a row
@@ -72,17 +73,22 @@ class RecordWriter:
         self._native.start(self._run, "record-writer")
 
     def put(self, record: Record) -> bool:
-        """Keep `record` until it is written; False if there is no room for it."""
+        """Keep `record` until it is written; False if it is lost: no room, or after the close."""
+        if self._closed:
+            return self._lose("the worker has ended")
         room = self._limit - len(self._waiting)
         least = self._limit * _RESERVED_SHARE if isinstance(record, Said) else 0
         if room <= least:
-            self.lost += 1
-            if worth_saying(self.lost):
-                logger.error("[DB] no room: a record is lost lost=%d", self.lost)
-            return False
+            return self._lose("no room")
         self._waiting.append(record)
         self._bell.ring()
         return True
+
+    def _lose(self, why: str) -> bool:
+        self.lost += 1
+        if worth_saying(self.lost):
+            logger.error("[DB] %s: a record is lost lost=%d", why, self.lost)
+        return False
 
     @property
     def waiting(self) -> int:
@@ -96,6 +102,7 @@ class RecordWriter:
             self._hurry.ring()
             self._bell.ring()
             self._native.call(self._over.wait, seconds + 1.0)
+        self._closed = True
         if self._waiting:
             logger.error("[DB] %d records were not written", len(self._waiting))
         return len(self._waiting)

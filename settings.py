@@ -118,6 +118,9 @@ class Settings:
     api_requests_per_minute: int = _whole("API_REQUESTS_PER_MINUTE", 120, 1, 1_000_000)
     api_wrong_keys_per_minute: int = _whole("API_WRONG_KEYS_PER_MINUTE", 30, 1, 1_000_000)
 
+    # How many stand before the service and add to X-Forwarded-For whom they had a request from
+    trusted_proxies: int = _whole("TRUSTED_PROXIES", 0, 0, 10)
+
     # Without it `/metrics` is not there, unless ALLOW_UNSIGNED is 1
     metrics_token: str = field(
         default="", repr=False, metadata={"variable": "METRICS_TOKEN", "kind": str}

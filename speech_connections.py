@@ -16,7 +16,6 @@ from typing import Any
 
 import grpc
 from google.auth.credentials import Credentials
-from google.cloud.speech_v1 import SpeechClient
 from google.cloud.speech_v1.services.speech.transports import SpeechGrpcTransport
 from google.cloud.speech_v1.types import (
     RecognizeRequest,
@@ -54,15 +53,12 @@ class SpeechConnection:
     the streams as well if it is None.
     """
 
-    def __init__(
-        self, client: SpeechClient, channel: grpc.Channel, streams: Http2Channel | None = None
-    ) -> None:
-        self.client = client
+    def __init__(self, channel: grpc.Channel, streams: Http2Channel | None = None) -> None:
         self.channel = channel
         self.streams = streams
         self.leases = 0
         self.retired = False
-        # The client's own method blocks until the first response, so that a silent call would
+        # A SpeechClient's own method blocks until the first response, so that a silent call would
         # leave nothing to cancel, retries with a generator that it has used up, and wraps every
         # message in a second object. The channel under it gives the call at once, retries
         # nothing, and takes the protobuf messages as they are.
@@ -170,20 +166,19 @@ class SpeechConnections:
         streams: Http2Channel | None = None
         if self._credentials is None:
             channel = grpc.insecure_channel(self._emulator_host, options=list(_OPTIONS))
-            transport = SpeechGrpcTransport(channel=channel)
             if self._is_http2:
                 streams = emulator_channel(self._emulator_host)
         else:
-            transport = SpeechGrpcTransport(
+            channel = SpeechGrpcTransport(
                 host=self._host,
                 credentials=self._credentials,
                 # tokens are signed here instead of fetched one after the other
                 always_use_jwt_access=True,
                 channel=_own_channel,
-            )
+            ).grpc_channel
             if self._is_http2:
                 streams = google_channel(self._credentials, self._host)
-        return SpeechConnection(SpeechClient(transport=transport), transport.grpc_channel, streams)
+        return SpeechConnection(channel, streams)
 
 
 def _own_channel(host: str, **arguments: Any) -> grpc.Channel:

@@ -12,11 +12,11 @@ import msgspec
 from flask import current_app
 
 import business_rules
-from business_records import load_number, load_tenant, number_owner, numbers_of
+from business_records import is_tenant, load_number, load_tenant, number_owner, numbers_of
 from businesses import Business
 from database import db, writes
 from errors import BadBusiness
-from models import Tenant, TenantNumber
+from models import TenantNumber
 from tenant_directory import add_business, business_of, changed
 
 
@@ -36,7 +36,7 @@ def load_business(tenant_id: str) -> Business:
 def create_business(business: Business) -> Business:
     """Add a new business. Raises `BadBusiness` also if its id or a number is another one's."""
     business_rules.check(business, _usual_language())
-    if db.session.get(Tenant, business.tenant_id) is not None:
+    if is_tenant(business.tenant_id):
         raise BadBusiness(
             f"there is a business {business.tenant_id} already; "
             f"flask tenant set {business.tenant_id} changes it"

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Select, delete, func, select
+from sqlalchemy import Select, func, select
 
 from business_records import (
     calls_of,
+    deletion_of,
     events_of,
     keys_of,
     leads_of,
@@ -59,8 +60,8 @@ def remove_business(tenant_id: str) -> None:
     """
     begin_change()
     load_tenant(tenant_id)
-    db.session.execute(delete(TenantNumber).where(TenantNumber.tenant_id == tenant_id))
-    db.session.execute(delete(ApiKey).where(ApiKey.tenant_id == tenant_id))
+    db.session.execute(deletion_of(tenant_id, TenantNumber))
+    db.session.execute(deletion_of(tenant_id, ApiKey))
     db.session.commit()
     while _remove_some(tenant_id):
         pass
@@ -80,7 +81,7 @@ def _remove_some(tenant_id: str) -> bool:
     for table, records in found:
         ids = db.session.scalars(records.limit(_BATCH)).all()
         if ids:
-            db.session.execute(delete(table).where(table.id.in_(ids)))
+            db.session.execute(deletion_of(tenant_id, table).where(table.id.in_(ids)))
             db.session.commit()
             return True
     db.session.rollback()

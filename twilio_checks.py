@@ -16,7 +16,7 @@ from businesses import load_businesses
 from errors import SettingsError
 from google_credentials import load_credentials
 from settings import Settings
-from trust import SECRET_KEY_LENGTH
+from trust_settings import SECRET_KEY_LENGTH
 
 State = Literal["ok", "missing", "wrong"]
 Verdict = tuple[State, str]

@@ -11,26 +11,31 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias
 
 import click
 from flask import Flask
 from flask.cli import AppGroup
-from twilio.rest import Client
 
 from businesses import Businesses, load_businesses
-from command_line import asked_command, fail
+from command_line import fail
 from errors import SettingsError, TwilioApiError
 from settings import Settings
 from twilio_checks import check_settings
-from twilio_number import TwilioNumber, is_e164, make_client
 
-MakeClient = Callable[[str, str], Client]  # of the account's SID and its auth token
+if TYPE_CHECKING:
+    from twilio.rest import Client
+
+    from twilio_number import TwilioNumber
+
+# Of the account's SID and its auth token
+MakeClient: TypeAlias = "Callable[[str, str], Client]"
 
 _NEEDED_TO_CONNECT = ("PUBLIC_URL", "TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN")
 
 
-def make_group(make_client: MakeClient = make_client) -> AppGroup:
-    """The commands, which ask Twilio through what `make_client` makes."""
+def make_group(make_client: MakeClient | None = None) -> AppGroup:
+    """The commands, which ask Twilio through what `make_client` makes (its own REST client)."""
     commands = AppGroup("twilio", help="Twilio numbers and this service.")
 
     @commands.command("check", with_appcontext=False)
@@ -44,12 +49,16 @@ def make_group(make_client: MakeClient = make_client) -> AppGroup:
     @click.option("--yes", is_flag=True, help="Change it; without this nothing is changed.")
     def connect(number: str, yes: bool) -> None:
         """Point NUMBER (as +97231234567) at this service: its calls and their status."""
-        if not is_e164(number):
+        import twilio_number  # only here: every worker has these commands, none speaks to Twilio
+
+        if not twilio_number.is_e164(number):
             fail(2, f"{number[:40]!r}: write the number in full, as +97231234567")
         settings = _settings_to_connect()
-        client = make_client(settings.twilio_account_sid, settings.twilio_auth_tokens[0])
+        client = (make_client or twilio_number.make_client)(
+            settings.twilio_account_sid, settings.twilio_auth_tokens[0]
+        )
         try:
-            _connect(TwilioNumber(client, number), settings, yes)
+            _connect(twilio_number.TwilioNumber(client, number), settings, yes)
         except TwilioApiError as fault:
             fail(1, str(fault))
 
@@ -57,14 +66,6 @@ def make_group(make_client: MakeClient = make_client) -> AppGroup:
 
 
 group = make_group()
-
-
-def is_asked() -> bool:
-    """Whether `flask` is looking these commands up: for that, `app:app` need not be the service.
-
-    So they work where the service does not start yet, and print nothing of its own.
-    """
-    return asked_command() == group.name
 
 
 def bare_app() -> Flask:

@@ -68,9 +68,10 @@ class VoiceWebhooks:
             self._say("turned away", "-", "the database is away, no business is known yet")
             tallies.refused(Refusal.NO_DATABASE)
             return voice_answers.turn_away(Business(), self._language)
-        business = self._businesses.of_number(request.form.get("To", ""))
+        number = _number_of_business()
+        business = self._businesses.of_number(number)
         if business is None:
-            self._say("no business", "-", one_line(request.form.get("To", ""))[:40])
+            self._say("no business", "-", one_line(number)[:40])
             tallies.refused(Refusal.NO_BUSINESS)
             return voice_answers.nobody(self._language)
         return self._take(business, retries=0)
@@ -131,6 +132,15 @@ class VoiceWebhooks:
         call_sid = request.form.get("CallSid", "")
         sid = call_sid if is_identifier(call_sid) else "-"
         logger.warning("[VOICE] %s: %s call=%s tenant=%s", what, why, sid, tenant_id)
+
+
+def _number_of_business() -> str:
+    """The number by which a business is known: of a call that it makes, that which it calls from.
+
+    Twilio's directions are inbound, outbound-api and outbound-dial.
+    """
+    makes = request.form.get("Direction", "").startswith("outbound")
+    return request.form.get("From" if makes else "To", "")
 
 
 def _parties() -> CallParties:

@@ -48,9 +48,10 @@ _business = click.argument("tenant_id", metavar="ID")
 @click.argument("url")
 @json_option
 def set_command(tenant_id: str, url: str, as_json: bool) -> None:
-    """Send the events of business ID to URL (https://…), from the next call on.
+    """Send the events of business ID to URL (https://…), from now on.
 
-    The first time a secret is made and shown, once: the receiver checks signatures with it.
+    What happens on live calls goes there too, and so do events that still wait for another URL. The
+    first time a secret is made and shown, once: the receiver checks signatures with it.
 
     \b
     Example:

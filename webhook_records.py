@@ -9,9 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, CursorResult, Select, func, update
+from sqlalchemy import ColumnElement, CursorResult, Select, func
 
 from business_records import (
+    change_of_events,
     events_of,
     load_event,
     load_secret,
@@ -143,10 +144,9 @@ def _resend(tenant_id: str, which: ColumnElement[bool]) -> int:
 
 
 def _update(tenant_id: str, which: ColumnElement[bool], **values: object) -> int:
-    own = events_of(tenant_id).with_only_columns(Event.id).where(which)
     done = db.session.execute(
-        update(Event)
-        .where(Event.id.in_(own))
+        change_of_events(tenant_id)
+        .where(which)
         .values(**values)
         .execution_options(synchronize_session=False)
     )

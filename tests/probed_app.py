@@ -2,22 +2,22 @@
 
 `/probe` counts what a leak would leave behind; `/delays` says how late the loop was since it was
 last asked: a greenlet sleeps for 5 ms over and over and notes how much longer it took; `/pulse`
-what the turns of the metrics' pulse have cost. With `PROBE_WITHOUT_RECORDS=1` nothing is handed
-over to be written.
+what the turns of the metrics' pulse have cost; `/memory` what is allocated, by line, where
+tracemalloc is on. After `/records/off` nothing is handed over to be written, until `/records/on`.
 """
 
 from __future__ import annotations
 
 import gc
-import os
 import threading
 import time
+import tracemalloc
 from collections import deque
 
-from flask import Response, jsonify
+from flask import Response, jsonify, request
 from greenlet import greenlet
 
-from app import create_app
+from service import create_app
 
 TICK_SECONDS = 0.005
 
@@ -38,8 +38,10 @@ def _measured_turn() -> None:
 
 _service.pulse.turn = _measured_turn
 _service.start()
-if os.environ.get("PROBE_WITHOUT_RECORDS") == "1":
-    _service.records.writer.put = lambda record: True
+_put_record = _service.records.writer.put
+_records_on = threading.Event()
+_records_on.set()
+_service.records.writer.put = lambda record: not _records_on.is_set() or _put_record(record)
 
 
 def _tick() -> None:
@@ -62,6 +64,18 @@ def probe() -> Response:
     )
 
 
+@app.get("/memory")
+def memory() -> Response:
+    gc.collect()
+    found = tracemalloc.take_snapshot().statistics("lineno")
+    return jsonify(
+        {
+            f"{one.traceback[0].filename}:{one.traceback[0].lineno}": (one.size, one.count)
+            for one in found
+        }
+    )
+
+
 @app.get("/pulse")
 def pulse() -> Response:
     turns = sorted(_turns)
@@ -74,10 +88,18 @@ def pulse() -> Response:
     )
 
 
+@app.get("/records/<state>")
+def records(state: str) -> Response:
+    (_records_on.set if state == "on" else _records_on.clear)()
+    return jsonify(records=state)
+
+
 @app.get("/delays")
 def delays() -> Response:
     late = sorted(_late)
     _late.clear()
+    if "all" in request.args:
+        return jsonify(all_ms=[round(one * 1000, 2) for one in late])
 
     def at(share: float) -> float:
         return round(late[min(len(late) - 1, int(len(late) * share))] * 1000, 2) if late else 0.0

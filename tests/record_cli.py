@@ -28,7 +28,7 @@ def command_runner(monkeypatch: pytest.MonkeyPatch, url: str) -> tuple[Flask, Ru
     """An application on the database at `url`, and what runs `flask tenant …` in this process."""
     monkeypatch.setenv("DATABASE_URL", url)
     monkeypatch.delenv("BUSINESSES", raising=False)
-    app = make_app(Settings.from_env({"DATABASE_URL": url}))
+    app = make_app(Settings.from_env({"DATABASE_URL": url}), "tenant")
     runner = app.test_cli_runner()
 
     def run(*words: str, **more: Any) -> Result:

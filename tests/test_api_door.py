@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -11,9 +12,13 @@ from typing import Any
 
 import pytest
 import waitress
+from api_parts import Office, api_app, ask, until_answered
+from databases import fresh_sqlite
 from flask import Flask
 from flask.testing import FlaskClient
+from running_service import RunningService
 from werkzeug import Request, Response
+from werkzeug.serving import make_server
 
 import api_door
 
@@ -59,11 +64,35 @@ def behind(tmp_path: Path) -> Iterator[Behind]:
     server.close()
 
 
-def client_at(path: Path, **more: Any) -> FlaskClient:
+def worker_at(path: Path, **more: Any) -> Flask:
     app = Flask("worker")
     app.config["MAX_CONTENT_LENGTH"] = 1000
     app.register_blueprint(api_door.make_blueprint(path, **more))
-    return app.test_client()
+    return app
+
+
+def client_at(path: Path, **more: Any) -> FlaskClient:
+    return worker_at(path, **more).test_client()
+
+
+@contextlib.contextmanager
+def served(app: Flask) -> Iterator[int]:
+    """The port at which `app` is served by threads, as `flask run` does."""
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server.port
+    server.shutdown()
+    thread.join(10)
+    server.server_close()
+
+
+def stalled(port: int, *headers: str, sent: bytes = b"") -> socket.socket:
+    """A connection whose request never comes to its end."""
+    connection = socket.create_connection(("127.0.0.1", port), timeout=20)
+    head = ["PATCH /api/leads/1 HTTP/1.1", "Host: t", *headers, "", ""]
+    connection.sendall("\r\n".join(head).encode() + sent)
+    return connection
 
 
 def test_a_request_is_handed_on_as_it_is(behind: Behind) -> None:
@@ -93,11 +122,17 @@ def test_the_address_is_the_workers_to_say(behind: Behind) -> None:
     """What a request claims about it is dropped; so is what belongs to its connection."""
     answer = client_at(behind.path).get(
         "/api/calls",
-        headers={"X-Tamlil-Address": "6.6.6.6", "Connection": "x", "TE": "trailers"},
+        headers={
+            "X-Tamlil-Address": "6.6.6.6",
+            "X-Forwarded-For": "192.0.2.8",
+            "Connection": "x",
+            "TE": "trailers",
+        },
         environ_overrides={"REMOTE_ADDR": "192.0.2.7"},
     )
     headers = answer.get_json()["headers"]
     assert headers["X-Tamlil-Address"] == "192.0.2.7"
+    assert headers["X-Forwarded-For"] == "192.0.2.8"  # for the API to believe or not
     assert "Te" not in headers
 
 
@@ -149,3 +184,69 @@ def test_an_answer_that_does_not_come_is_not_waited_for(behind: Behind) -> None:
     first.join(10)
     assert answers == [200]
     assert client.get("/api/calls").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("header", "sent"),
+    [
+        ("Content-Length: 10", b""),
+        ("Content-Length: 10", b"x"),
+        ("Transfer-Encoding: chunked", b""),
+    ],
+)
+def test_a_body_that_does_not_come_is_given_up(behind: Behind, header: str, sent: bytes) -> None:
+    """408, to whoever sends nothing, or not all of it; the time is for the whole of it."""
+    with (
+        served(worker_at(behind.path, body_seconds=0.2)) as port,
+        stalled(port, header, sent=sent) as connection,
+    ):
+        answer = connection.makefile("rb").read()
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.split(b"\r\n")[0].split()[1] == b"408"
+    assert json.loads(body)["detail"] == "the body did not come within 0.2 s"
+
+
+def test_a_byte_now_and_then_buys_no_time(behind: Behind) -> None:
+    """Or one connection would be held for as long as somebody likes."""
+    with (
+        served(worker_at(behind.path, body_seconds=0.3)) as port,
+        stalled(port, "Content-Length: 900") as connection,
+    ):
+        sent = 0
+        connection.settimeout(0.05)
+        answer = b""
+        while not answer and sent < 200:
+            connection.sendall(b"x")
+            sent += 1
+            with contextlib.suppress(TimeoutError):
+                answer = connection.recv(1000)
+    assert answer.split()[1] == b"408"
+
+
+def test_a_body_that_breaks_off_is_the_senders_fault(behind: Behind) -> None:
+    """400, and no word of the records."""
+    with (
+        served(worker_at(behind.path)) as port,
+        stalled(port, "Content-Length: 10", sent=b"half") as connection,
+    ):
+        connection.shutdown(socket.SHUT_WR)
+        assert connection.makefile("rb").read().split()[1] == b"400"
+
+
+def test_whoever_sends_no_body_keeps_nobody_out() -> None:
+    """In the service: a place is for a request that has come whole; wrong chunks are a 400."""
+    url = fresh_sqlite()
+    office = Office(api_app(url))
+    with (
+        RunningService(
+            DATABASE_URL=url, SPEECH_EMULATOR_HOST="127.0.0.1:1", WEB_CONCURRENCY=1
+        ) as service,
+        contextlib.ExitStack() as strangers,
+    ):
+        until_answered(service.address, office.key)
+        for _ in range(api_door.MOST_WAITING):
+            strangers.enter_context(stalled(service.port, "Content-Length: 10"))
+        assert {ask(service.address, office.key)[0] for _ in range(20)} == {200}
+        with stalled(service.port, "Transfer-Encoding: chunked", sent=b"none\r\n") as wrong:
+            assert wrong.recv(1000).split()[1] == b"400"
+        assert "Traceback" not in service.log

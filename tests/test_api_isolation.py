@@ -16,8 +16,8 @@ from flask import Flask
 from werkzeug.test import TestResponse
 
 from api_keys import revoke_key
-from app import create_app
 from database import db
+from service import create_app
 from settings import Settings
 
 MARK = "מרציפן"

@@ -89,20 +89,65 @@ def test_all_leads_as_csv(office: Office, monkeypatch: pytest.MonkeyPatch) -> No
         office.lead(f"+97254000000{turn}", name=f'דנה "{turn}", לוי', notes="one\ntwo")
     answer = office.client.get("/api/leads.csv")
     assert answer.content_type == "text/csv; charset=utf-8"
-    assert answer.text.startswith("\ufeffnumber,name,notes,calls,")
+    assert answer.text.startswith('\ufeff"number","name","notes","calls",')
     rows = list(csv.DictReader(io.StringIO(answer.text.removeprefix("\ufeff"), newline="")))
     assert [row["number"] for row in rows] == [f"+97254000000{turn}" for turn in range(5)]
     assert rows[3]["name"] == 'דנה "3", לוי'
     assert rows[3]["notes"] == "one\ntwo"
 
 
-@pytest.mark.parametrize("text", ["=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "\t=1", "+1 2"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "\t=1", "+1 2", "\n=1", "\r\n=1"),
+        *("\uff1d1+1", "\uff0b1", "\uff0d1", "\uff20SUM(A1)"),
+    ],
+)
 def test_no_cell_is_a_formula(office: Office, text: str) -> None:
     """But a number in full is a number."""
     office.lead("+972540000001", name=text, notes="a = b")
     answer = office.client.get("/api/leads.csv").text.removeprefix("\ufeff")
     (row,) = csv.DictReader(io.StringIO(answer, newline=""))
-    assert (row["name"], row["number"], row["notes"]) == (f"'{text}", "+972540000001", "a = b")
+    assert row["name"].startswith("'")
+    assert row["name"].replace("'", "") == text.replace("'", "")
+    assert (row["number"], row["notes"]) == ("+972540000001", "a = b")
+
+
+@pytest.mark.parametrize("separator", [";", "\t"])
+@pytest.mark.parametrize("quote", ["", '"'])
+def test_no_formula_hides_where_another_sign_separates(
+    office: Office, separator: str, quote: str
+) -> None:
+    """There a comma does not, and quotes behind one count for nothing."""
+    office.lead(
+        "+972540000001",
+        name=f"Dana{separator}{quote}=HYPERLINK(1)",
+        notes=f"x{separator}{quote}+cmd|' /C calc'!A0\n=1\r\n@SUM(1)\n{quote}\uff1d1",
+    )
+    answer = office.client.get("/api/leads.csv").text.removeprefix("\ufeff")
+    cells = {
+        cell
+        for row in csv.reader(io.StringIO(answer, newline=""), delimiter=separator)
+        for cell in row
+    }
+    assert len(cells) > 4
+    assert not [cell for cell in cells if cell.startswith(("=", "+cmd", "@", "\uff1d"))]
+
+
+def test_every_cell_is_quoted(office: Office) -> None:
+    """So that it stays one where a semicolon separates beside the comma."""
+    office.lead("+972540000001", name="Dana; Levi")
+    answer = office.client.get("/api/leads.csv").text
+    assert answer.splitlines()[1].startswith('"+972540000001","Dana; Levi","","1","2026-')
+
+
+@pytest.mark.parametrize("text", ["home;+97231234567", "- one\n- two\n+97231234567 a\n-", "a;b=c"])
+def test_lists_and_numbers_stay(office: Office, text: str) -> None:
+    """Nobody wants them with apostrophes."""
+    office.lead("+972540000001", notes=f"notes\n{text}")
+    answer = office.client.get("/api/leads.csv").text.removeprefix("\ufeff")
+    (row,) = csv.DictReader(io.StringIO(answer, newline=""))
+    assert row["notes"] == f"notes\n{text}"
 
 
 def test_a_business_without_leads(office: Office) -> None:

@@ -6,7 +6,7 @@ import pytest
 from api_parts import Office, api_app, client_of
 from databases import fresh_sqlite
 
-import api_limits
+import api_access
 
 
 def test_a_key_has_so_many_requests_a_minute() -> None:
@@ -24,19 +24,55 @@ def test_a_key_has_so_many_requests_a_minute() -> None:
 
 
 def test_wrong_keys_are_stopped_by_address() -> None:
-    """With and without a key; a key that was right before is let through, a new one is not."""
+    """A right key never is, also one that nobody has seen before; nor is another address."""
     app = api_app(fresh_sqlite(), api_wrong_keys_per_minute=3)
     office = Office(app)
+    answers = [client_of(app, f"tml_{turn}").get("/api/usage") for turn in range(5)]
+    assert [answer.status_code for answer in answers] == [401, 401, 401, 429, 429]
+    assert answers[4].content_type == "application/problem+json"
+    assert 1 <= int(answers[4].headers["Retry-After"]) <= 60
+    assert client_of(app, office.new_key()).get("/api/usage").status_code == 200
+    elsewhere = client_of(app, "tml_x").get("/api/usage", headers={"X-Tamlil-Address": "192.0.2.7"})
+    assert elsewhere.status_code == 401
+
+
+def test_a_request_without_a_key_is_no_wrong_key() -> None:
+    """It costs no look at the database, and takes no try from whoever has the same address."""
+    app = api_app(fresh_sqlite(), api_wrong_keys_per_minute=1)
+    tries = [None, None, "x" * 500, "tml_wrong", None, "tml_wrong"]
+    answers = [client_of(app, key).get("/api/usage").status_code for key in tries]
+    assert answers == [401, 401, 401, 401, 401, 429]
+
+
+@pytest.mark.parametrize(
+    ("proxies", "forwarded", "answers"),
+    [
+        (0, ["192.0.2.1", "192.0.2.2"], [401, 429]),  # nobody is believed
+        (1, ["192.0.2.1", "192.0.2.2"], [401, 401]),
+        (1, ["6.6.6.6, 192.0.2.1", "7.7.7.7,192.0.2.1"], [401, 429]),  # made up by who asks
+        (1, ['x, ", 192.0.2.1', 'y, ", 192.0.2.1'], [401, 429]),
+        (2, ["192.0.2.1, 10.0.0.1", "192.0.2.2, 10.0.0.1"], [401, 401]),
+        (2, ["6.6.6.6, 192.0.2.1, 10.0.0.1", "192.0.2.1, 10.0.0.2"], [401, 429]),
+        (2, ["192.0.2.1", "192.0.2.2"], [401, 429]),  # it did not come through both
+    ],
+)
+def test_whose_the_wrong_keys_are(proxies: int, forwarded: list[str], answers: list[int]) -> None:
+    """Behind a router theirs whom the router names, and nobody else's whom they name themselves."""
+    app = api_app(fresh_sqlite(), api_wrong_keys_per_minute=1, trusted_proxies=proxies)
+    told = [
+        client_of(app, "tml_x").get("/api/usage", headers={"X-Forwarded-For": hops}).status_code
+        for hops in forwarded
+    ]
+    assert told == answers
+
+
+def test_a_key_that_is_used_up_is_not_looked_up_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks on and on with it costs the database nothing."""
+    app = api_app(fresh_sqlite(), api_requests_per_minute=1)
+    office = Office(app)
     assert office.client.get("/api/usage").status_code == 200
-    tries = [None, "tml_wrong", "x" * 500, None]
-    answers = [client_of(app, key).get("/api/usage") for key in tries]
-    assert [answer.status_code for answer in answers] == [401, 401, 401, 429]
-    assert int(answers[3].headers["Retry-After"]) >= 1
-    assert office.client.get("/api/usage").status_code == 200
-    assert client_of(app, office.new_key()).get("/api/usage").status_code == 429
-    elsewhere = {"X-Tamlil-Address": "192.0.2.7"}
-    answer = client_of(app, office.new_key()).get("/api/usage", headers=elsewhere)
-    assert answer.status_code == 200
+    monkeypatch.setattr(api_access, "find_business", None)  # whoever asked it would fail
+    assert office.client.get("/api/usage").status_code == 429
 
 
 def test_wrong_keys_cost_the_right_one_nothing() -> None:
@@ -46,15 +82,3 @@ def test_wrong_keys_cost_the_right_one_nothing() -> None:
     for _ in range(5):
         client_of(app, office.key[:-4] + "beef").get("/api/usage")
     assert office.client.get("/api/usage").headers["RateLimit-Remaining"] == "1"
-
-
-def test_keys_that_are_remembered_have_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those that were right longest ago are forgotten."""
-    monkeypatch.setattr(api_limits, "_REMEMBERED", 2)
-    limits = api_limits.ApiLimits(per_key=10, wrong_keys=1)
-    for key in ("one", "two", "one", "three"):
-        limits.note_right(key)
-    limits.note_wrong("address")
-    waits = {key: limits.wait_of_address("address", key) for key in ("one", "two", "three")}
-    assert (waits["one"], waits["three"]) == (0, 0)
-    assert waits["two"] > 0

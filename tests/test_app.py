@@ -16,7 +16,6 @@ from running_service import RunningService
 
 import call_log
 import media_ws_ai
-from app import Service, create_app
 from businesses import Business
 from errors import SettingsError
 from frame_echo import numbered_frame
@@ -27,6 +26,7 @@ from record_link import RecordLink
 from record_service import RecordService
 from registry import CallRegistry, LiveCall
 from relay_limits import RelayLimits
+from service import Service, create_app
 from settings import Settings
 from shared_speech import MEBIBYTE, SharedSpeech
 from speech_connections import SpeechConnections
@@ -147,7 +147,7 @@ def opener(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Open]:
         registry = CallRegistry(10)
         return lambda call, tenant: opened[-1](registry.take_slot(call, tenant), "")
 
-    monkeypatch.setattr("app.StreamingSTTSession", Opened)
+    monkeypatch.setattr("service.StreamingSTTSession", Opened)
     monkeypatch.setattr(media_ws_ai, "make_blueprint", note)
     return opener
 

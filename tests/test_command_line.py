@@ -9,13 +9,14 @@ from pathlib import Path
 
 import click
 import pytest
+from databases import fresh_sqlite
 from flask.cli import FlaskGroup
 from running_service import PROJECT, service_environment
 
 import app as application
-import record_commands
-import twilio_commands
 from command_line import asked_command, is_listing
+from database_ready import is_ready
+from settings import Settings
 
 
 def flask(*words: str, **settings: object) -> subprocess.CompletedProcess[str]:
@@ -37,7 +38,7 @@ def test_it_works_from_the_shell_on_an_empty_database(tmp_path: Path) -> None:
     ran = flask("--app", "app:app", "--debug", "tenant", "add", "twilio", DATABASE_URL=url)
     assert (ran.returncode, ran.stderr) == (0, "")
     assert "Added." in ran.stdout
-    assert flask("db", "current", DATABASE_URL=url).stdout.startswith("0")
+    assert is_ready(Settings(database_url=url))
 
 
 def test_help_lists_the_commands_where_the_service_does_not_start(tmp_path: Path) -> None:
@@ -80,7 +81,6 @@ def test_the_command_that_is_looked_up(
     with click.Context(FlaskGroup()):
         assert asked_command() == command
         assert is_listing() is (command is None)
-        assert record_commands.is_asked() is (command in ("tenant", "db"))
     with click.Context(click.Command("run")):
         assert asked_command() is None
     assert asked_command() is None
@@ -114,6 +114,21 @@ def test_whoever_asks_for_something_else_gets_the_service(
     """Neither another command nor a word of it is taken for these commands; nor is gunicorn."""
     monkeypatch.setattr(sys, "argv", ["flask", *words])
     with context:
-        assert not twilio_commands.is_asked()
+        assert asked_command() != "twilio"
     monkeypatch.setattr(sys, "argv", ["gunicorn", "twilio"])
-    assert not twilio_commands.is_asked()
+    assert asked_command() is None
+
+
+def test_a_command_pays_for_nothing_of_the_service() -> None:
+    """`flask tenant list` loads neither speech nor media nor Twilio's library."""
+    ran = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "flask", "tenant", "list"],
+        cwd=PROJECT,
+        env=service_environment({"DATABASE_URL": fresh_sqlite()}),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    loaded = {line.rsplit("|", 1)[1].strip() for line in ran.stderr.splitlines()}
+    assert {"app", "tenant_commands"} <= loaded
+    assert not loaded & {"service", "grpc", "google.auth", "flask_sock", "twilio", "gcp_stt_stream"}

@@ -10,8 +10,8 @@ import msgspec
 import pytest
 from running_service import PROJECT
 
-import app
 from businesses import Business
+from service import create_app
 from settings import Settings
 from twilio_checks import check_settings
 
@@ -21,7 +21,7 @@ KNOWN = {item.metadata["variable"] for item in dataclasses.fields(Settings)}
 # What somebody must give, and what is made or stands there.
 ASKED_FOR = {"GOOGLE_CREDENTIALS_JSON", "TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN"}
 OPTIONAL = {"PUBLIC_URL", "BUSINESSES"}
-GIVEN = {"SECRET_KEY", "STT_LANGUAGE", "WEB_CONCURRENCY"}
+GIVEN = {"SECRET_KEY", "STT_LANGUAGE", "TRUSTED_PROXIES", "WEB_CONCURRENCY"}
 # Heroku sets it with the add-on, so that the form does not have it
 DATABASE = "DATABASE_URL"
 
@@ -94,6 +94,12 @@ def test_render_asks_for_what_must_be_given() -> None:
     assert variables["SECRET_KEY"]["generateValue"] is True
 
 
+def test_the_routers_before_the_service_are_counted() -> None:
+    """Heroku has its own; Render has Cloudflare before its own. More would let callers lie."""
+    assert heroku_variables()["TRUSTED_PROXIES"]["value"] == "1"
+    assert render_variables()["TRUSTED_PROXIES"]["value"] == "2"
+
+
 def test_there_is_a_database_that_outlives_a_deploy() -> None:
     """Both platforms lose files at each deploy, and so SQLite's."""
     assert [addon.partition(":")[0] for addon in heroku()["addons"]] == ["heroku-postgresql"]
@@ -127,7 +133,7 @@ def test_the_addresses_that_are_asked_exist() -> None:
         twilio_auth_token="a" * 32,
         secret_key="k" * 64,
     )
-    service = app.create_app(settings)
+    service = create_app(settings)
     service.extensions["tamlil"].records.businesses.tell([Business("default")])
     for path in (render()["healthCheckPath"], heroku()["success_url"]):
         assert service.test_client().get(path).status_code == 200

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import grpc
 import pytest
 from h2.errors import ErrorCodes
-from h2.events import DataReceived, Event, RequestReceived, StreamReset
+from h2.events import DataReceived, Event, RequestReceived, StreamEnded, StreamReset
 from h2.settings import SettingCodes
 from http2_server import OK, PATIENCE, Http2Server, echo, message, nothing
 from threads_left import no_thread_left
@@ -404,6 +404,40 @@ def test_a_cancelled_call_says_so_more_than_once(open_channel: Open) -> None:
         call.cancel()
         call.cancel()
         assert fault_of(call) == fault_of(call)
+
+
+def test_a_cancelled_call_is_reset_and_never_half_closed(
+    open_channel: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its requests end when it is over, as a stream's feed does, however late the reset comes."""
+    ended = threading.Event()
+    cancel = Http2Connection.cancel
+
+    def cancel_late(connection: Http2Connection, number: int) -> None:
+        ended.wait(0.3)  # a busy machine runs everybody else first
+        cancel(connection, number)
+
+    monkeypatch.setattr(Http2Connection, "cancel", cancel_late)
+    requests = Requests(b"one")
+
+    def until_over() -> Iterator[bytes]:
+        yield from requests
+        ended.set()
+
+    with Http2Server(nothing) as server:
+        call = begin(open_channel(server), until_over())
+
+        def read() -> None:
+            fault_of(call)
+            requests.end()
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        server.wait_for(lambda: server.of(DataReceived))
+        call.cancel()
+        reader.join()
+        server.wait_for(lambda: server.of(StreamReset))
+        assert server.of(StreamEnded) == []
 
 
 def test_what_is_sent_together_leaves_together(open_channel: Open) -> None:

@@ -6,9 +6,9 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-import trust
-from app import create_app
+import trust_settings
 from errors import SettingsError
+from service import create_app
 from settings import Settings
 
 TOKEN = "0123456789abcdef"
@@ -82,5 +82,5 @@ def test_a_token_that_can_be_guessed_is_refused_at_the_start() -> None:
     with pytest.raises(SettingsError, match=r"^METRICS_TOKEN: must have 16") as refused:
         client_of(METRICS_TOKEN="short-secret", **GUARDED)
     assert "short-secret" not in str(refused.value)
-    trust.check_metrics_token(Settings(metrics_token=TOKEN))
+    trust_settings.check_metrics_token(Settings(metrics_token=TOKEN))
     assert TOKEN not in repr(Settings(metrics_token=TOKEN))

@@ -93,9 +93,24 @@ else:
 places = {native.call(native.place) for _ in range(3)}
 assert native.place() not in places
 
-# a child's end is waited for without the loop, which has its own idea of children
-import os, sys
-pid = os.posix_spawn(sys.executable, [sys.executable, "-c", ""], os.environ)
+# nor does a wait for a pipe to have room; it ends when there is, or in time
+import os
+reading, writing = os.pipe()
+os.set_blocking(writing, False)
+try:
+    while True:
+        os.write(writing, bytes(4096))
+except BlockingIOError:
+    pass
+before = len(turns)
+assert not native.call(native.wait_for_room, writing, 0.3)
+assert len(turns) - before > 20, turns
+os.read(reading, 1 << 20)
+assert native.call(native.wait_for_room, writing, 10)
+
+# a child is started, and its end waited for, without the loop, which has its own idea of children
+import sys
+pid = native.call(native.spawn, [sys.executable, "-c", ""])
 native.call(native.reap, pid)
 try:
     os.kill(pid, 0)

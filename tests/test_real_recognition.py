@@ -59,8 +59,9 @@ class Part(NamedTuple):
         return words(" ".join(lines[self.lines]))
 
 
-CLINIC = Part("clinic-appointment", slice(2), 0.0, 12.0)
+CLINIC = Part("clinic-appointment", slice(1, 2), 6.3, 11.9)
 CLINIC_AGAIN = Part("clinic-appointment", slice(2, 3), 12.0, 19.0)
+GREETING = Part("garage-quote", slice(1), 0.0, 4.1)
 GARAGE = Part("garage-quote", slice(2), 0.0, 10.3)
 
 
@@ -68,7 +69,7 @@ def test_three_calls_at_once_keep_their_words(recogniser: SpeechServerThread) ->
     """3 calls, 2 businesses, 2 workers: each call's words under its own id and business."""
     parts = {
         ("CA" + "1" * 32, "clinic"): CLINIC,
-        ("CA" + "2" * 32, "garage"): GARAGE,
+        ("CA" + "2" * 32, "garage"): GREETING,
         ("CA" + "3" * 32, "clinic"): CLINIC_AGAIN,
     }
     plan = [

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,9 +14,10 @@ from collections.abc import Callable, Iterator
 import pytest
 from databases import fresh_sqlite
 from record_parts import ended, engines_at, one, rows, said, started
+from running_service import PROJECT
 
 from businesses import Business
-from call_records import CallOver
+from call_records import CallOver, Record
 from database import Engines, now
 from errors import RecordFault, StoreAway
 from models import Call, CallStream, Utterance, Worker
@@ -123,23 +127,15 @@ def test_another_process_takes_the_place_of_one_that_died(linked: Linked) -> Non
     linked.link.write([stream])
     first = linked.pid
     os.kill(first, signal.SIGKILL)
-    deadline = time.monotonic() + PATIENCE
-    batch = [said(stream, "after")]
-    while True:
-        try:
-            linked.link.write(batch)
-        except StoreAway:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)  # as the writer pauses
-        else:
-            break
+    write_at_last(linked.link, [said(stream, "after")])
     assert linked.pid != first
     assert one(linked.engines, Utterance).text == "after"
     assert one(linked.engines, Call).ended_at is None
 
 
-def test_a_process_that_hangs_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker's writer does not wait for ever."""
+@pytest.fixture
+def hung(monkeypatch: pytest.MonkeyPatch) -> Iterator[RecordLink]:
+    """A link whose process does nothing any more; it is waited for 0.3 s."""
     url = fresh_sqlite()
     monkeypatch.setenv("DATABASE_URL", url)
     with engines_at(url, "clinic"):
@@ -147,10 +143,218 @@ def test_a_process_that_hangs_is_killed(monkeypatch: pytest.MonkeyPatch) -> None
         link.start()
         assert link.wait_for_businesses(PATIENCE)
         os.kill(link._pid, signal.SIGSTOP)
-        with pytest.raises(StoreAway, match=r"did not answer in 0\.3 s"):
-            link.write([started()])
-        assert not alive(link._pid)
+        yield link
         link.stop(PATIENCE)
+
+
+def test_a_process_that_hangs_is_killed(hung: RecordLink) -> None:
+    """A worker's writer does not wait for ever."""
+    pid = hung._pid
+    with pytest.raises(StoreAway, match=r"did not answer in 0\.3 s"):
+        hung.write([started()])
+    assert not alive(pid)
+
+
+def more_than_a_pipe_holds() -> list[Record]:
+    stream = started()
+    return [stream, *(said(stream, "x" * 400) for _ in range(400))]
+
+
+def test_a_process_that_hangs_while_it_is_sent_to_is_killed(hung: RecordLink) -> None:
+    """It has a part of the batch, and would never take the rest."""
+    pid = hung._pid
+    writing = Beside(lambda: hung.write(more_than_a_pipe_holds()))
+    writing.join(PATIENCE)
+    assert isinstance(writing.error, StoreAway)
+    assert str(writing.error) == "the records' process takes nothing any more"
+    assert not alive(pid)
+
+
+def test_the_end_waits_for_a_sending_no_longer_than_it_may(
+    monkeypatch: pytest.MonkeyPatch, hung: RecordLink
+) -> None:
+    """A worker that drains has little time, whatever its writer waits for."""
+    pid = hung._pid
+    monkeypatch.setattr(hung, "_answer_seconds", PATIENCE)
+    writing = Beside(lambda: hung.write(more_than_a_pipe_holds()))
+    deadline = time.monotonic() + PATIENCE
+    while not hung._writing.locked():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)  # a lock tells nobody
+    begun = time.monotonic()
+    hung.stop(0.2)
+    assert time.monotonic() - begun < PATIENCE / 3
+    writing.join(PATIENCE)
+    assert isinstance(writing.error, StoreAway)
+    assert not alive(pid)
+
+
+# In a process of its own: gevent patches all of it
+UNDER_GEVENT = """
+import gevent.monkey
+gevent.monkey.patch_all()
+import os, signal, time, gevent
+import native_threads
+from gevent_threads import GeventNativeThreads
+native = GeventNativeThreads()
+native_threads.settle(native)
+from errors import StoreAway
+from record_link import RecordLink
+from record_parts import said, started
+
+link = RecordLink(native)
+link.start()
+assert link.wait_for_businesses(30)
+
+# another one takes the place of one that died
+first, stream = link._pid, started()
+os.kill(first, signal.SIGKILL)
+with gevent.Timeout(30):
+    while True:
+        try:
+            native.call(link.write, [stream])
+        except StoreAway:
+            gevent.sleep(0.05)
+        else:
+            break
+assert link._pid not in (0, first)
+
+# the writer hangs at it, and the worker ends
+os.kill(link._pid, signal.SIGSTOP)
+said_by_writer = []
+
+def write():
+    try:
+        link.write([said(stream, "x" * 400) for _ in range(400)])
+    except StoreAway as error:
+        said_by_writer.append(error)
+
+native.start(write, "writer")
+while not link._writing.locked():
+    gevent.sleep(0.005)
+turns = []
+
+def tick():
+    while True:
+        turns.append(time.monotonic())
+        gevent.sleep(0.005)
+
+gevent.spawn(tick)
+gevent.sleep(0.05)
+before = len(turns)
+link.stop(0.5)
+assert len(turns) - before > 20, turns
+with gevent.Timeout(30):
+    while not said_by_writer:
+        gevent.sleep(0.005)
+print("well")
+"""
+
+
+def test_beside_gevents_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dead process is replaced; one that hangs does not stop the loop of a worker that ends."""
+    url = fresh_sqlite()
+    monkeypatch.setenv("DATABASE_URL", url)
+    monkeypatch.setenv("PYTHONPATH", str(PROJECT / "tests"))
+    with engines_at(url, "clinic"):
+        done = subprocess.run(
+            [sys.executable, "-c", UNDER_GEVENT],
+            cwd=PROJECT,
+            capture_output=True,
+            text=True,
+            timeout=90,
+            check=False,
+        )
+    assert (done.stdout, done.returncode) == ("well\n", 0), done.stderr
+
+
+class Beside:
+    """Does something in a thread; `error` is what it raised."""
+
+    def __init__(self, run: Callable[[], object]) -> None:
+        self._do = run
+        self.error: StoreAway | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._do()
+        except StoreAway as error:
+            self.error = error
+
+    def join(self, seconds: float) -> None:
+        self._thread.join(seconds)
+        assert not self._thread.is_alive()
+
+
+class Spawning:
+    """A start of processes that fails as often as `failures` says; `failed` counts it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, linked: Linked) -> None:
+        self._spawn = NativeThreads().spawn
+        self.failures = 0
+        self.failed = threading.Semaphore(0)
+        monkeypatch.setattr(linked.link._native, "spawn", self)
+
+    def __call__(self, command: list[str]) -> int:
+        if self.failures:
+            self.failures -= 1
+            self.failed.release()
+            raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        return self._spawn(command)
+
+
+def test_a_process_that_cannot_be_started_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, linked: Linked
+) -> None:
+    """The machine had no room for it for a moment: that must not be the end of all records."""
+    spawning = Spawning(monkeypatch, linked)
+    spawning.failures = 2
+    stream = started()
+    linked.link.write([stream])
+    before = descriptors()
+    os.kill(linked.pid, signal.SIGKILL)
+    write_at_last(linked.link, [said(stream, "after")])
+    assert spawning.failures == 0
+    assert descriptors() == before
+    assert one(linked.engines, Utterance).text == "after"
+
+
+def test_nobody_is_killed_for_a_process_that_is_not_there(
+    monkeypatch: pytest.MonkeyPatch, linked: Linked
+) -> None:
+    """Its number may be another one's by now; the end does not wait for another process."""
+    spawning = Spawning(monkeypatch, linked)
+    spawning.failures = 1_000_000
+    os.kill(linked.pid, signal.SIGKILL)
+    assert spawning.failed.acquire(timeout=PATIENCE)
+    kills: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "kill", lambda *arguments: kills.append(arguments))
+    with pytest.raises(StoreAway, match="is not there"):
+        linked.link.write([started()])
+    linked.link._kill()
+    begun = time.monotonic()
+    linked.link.stop(PATIENCE)
+    assert time.monotonic() - begun < PATIENCE / 2
+    assert kills == []
+
+
+def descriptors() -> int:
+    """How many this process has open."""
+    return len(os.listdir("/dev/fd"))
+
+
+def write_at_last(link: RecordLink, batch: list[Record]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            link.write(batch)
+        except StoreAway:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)  # as the writer pauses
+        else:
+            return
 
 
 def alive(pid: int) -> bool:

@@ -195,6 +195,18 @@ def test_an_end_without_a_database_is_bounded(log: pytest.LogCaptureFixture) -> 
     assert "[DB] 1 records were not written" in log.text
 
 
+def test_what_comes_after_the_end_is_lost_and_counted(log: pytest.LogCaptureFixture) -> None:
+    """A call that outlived the drain: nobody would ever write what it still says."""
+    store = Store()
+    writer = writer_of(store)
+    writer.put(STREAM)
+    assert writer.close(PATIENCE) == 0
+    assert not writer.put(said(STREAM, "late"))
+    assert not writer.put(ended(STREAM))
+    assert (writer.lost, writer.waiting, store.written) == (2, 0, [STREAM])
+    assert "[DB] the worker has ended: a record is lost lost=1" in log.text
+
+
 def test_a_writer_that_was_never_started_has_nothing_to_wait_for() -> None:
     """As in a process that only looks at the application."""
     assert RecordWriter(Store()).close(PATIENCE) == 0

@@ -33,7 +33,7 @@ from twilio_calls import PlannedCall, play_calls
 from twilio_stream import CallReport
 
 TOKEN = "a-token-for-prometheus"
-CALLS = 16
+CALLS = 8
 CLINIC = Business("clinic", numbers=("+97231234567",), max_calls=20)
 
 

@@ -60,6 +60,7 @@ def test_an_empty_environment_gives_the_documented_defaults() -> None:
         ("LOG_TRANSCRIPTS", "0", "log_transcripts", False),
         ("API_REQUESTS_PER_MINUTE", "60", "api_requests_per_minute", 60),
         ("API_WRONG_KEYS_PER_MINUTE", "5", "api_wrong_keys_per_minute", 5),
+        ("TRUSTED_PROXIES", "2", "trusted_proxies", 2),
         ("LOG_TRANSCRIPTS", "1", "log_transcripts", True),
     ],
 )
@@ -111,6 +112,8 @@ def test_white_space_around_a_value_does_not_count() -> None:
         ("REAPER_INTERVAL_SECONDS", "0"),
         ("DRAIN_SECONDS", "soon"),
         ("LOG_TRANSCRIPTS", "yes"),
+        ("TRUSTED_PROXIES", "-1"),
+        ("TRUSTED_PROXIES", "*"),
         ("STT_LANGUAGE", "Hebrew"),
         ("STT_LANGUAGE", "en\nUS"),
         ("STT_MODEL", "Default Model"),

@@ -20,7 +20,7 @@ import pytest
 from running_service import PROJECT, ROOMY_QUEUE, RunningService
 from test_service_streams import by_call, check_call
 
-from frame_echo import numbered_frame
+from frame_echo import frames_said, numbered_frame
 from twilio_calls import PlannedCall, play_calls
 from twilio_stream import End
 
@@ -149,3 +149,35 @@ def test_long_calls_and_churn_leave_nothing_behind() -> None:
     for name in settled:
         room = settled[name] * 0.1 if "kilobytes" in name else 5
         assert last[name] <= settled[name] + room, name
+
+
+@pytest.mark.soak
+def test_many_calls_over_rotations_keep_every_frame() -> None:
+    """120 calls of 30 s, their streams replaced every 5 s: each frame is in one final, in order."""
+    calls, length = 120, 1500
+    with (
+        google_elsewhere() as google,
+        RunningService(
+            SPEECH_EMULATOR_HOST=google,
+            WEB_CONCURRENCY=1,
+            MAX_CONCURRENT_CALLS=calls,
+            STT_QUEUE_FRAMES=ROOMY_QUEUE,
+            STT_ROTATE_SECONDS=5,
+            STT_ROTATE_HARD_SECONDS=15,
+        ) as service,
+    ):
+        plan = [PlannedCall(frames(number, length)) for number in range(calls)]
+        reports = asyncio.run(play_calls(service.url, plan, ramp=3.0))
+        service.wait_for(lambda lines: sum("session closed" in x for x in lines) == calls)
+        assert [report.error for report in reports] == [None] * calls
+        found = by_call(service)
+        counted = [check_call(found[report.call_sid]) for report in reports]
+        rotations = service.count("[STT] rotated")
+        print(f"{rotations} rotations; {sum(n for _, n in counted)} frames without text")
+        assert counted == [(length, 0)] * calls
+        for lines in found.values():
+            finals = [frames_said(line.text) for line in lines if line.kind == "final"]
+            said = [frame for final in finals for frame in final]
+            assert said == sorted(said)
+        assert rotations >= 2 * calls
+        assert service.count("internal error") == service.count("Traceback") == 0

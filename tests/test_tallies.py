@@ -10,8 +10,8 @@ import pytest
 from flask import Flask
 
 import tallies
-from app import create_app
 from businesses import Business
+from service import create_app
 from settings import Settings
 from stream_faults import Code, Remedy, StreamFault
 from tallies import Refusal

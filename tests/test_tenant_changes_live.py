@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import pytest
 from front_door_parts import Twilio, call_form, guarded_service, verbs
 from guarded_calls import heard, place, spoken, whole
+from record_cli import Run, command_runner
 from running_service import PROJECT, RunningService, service_environment
 
 from speech_server_thread import SpeechServerThread
@@ -29,8 +30,15 @@ def service(speech: SpeechServerThread) -> Iterator[RunningService]:
         yield service
 
 
-def tenant(service: RunningService, *words: str) -> None:
-    """`flask tenant …` beside the service."""
+@pytest.fixture
+def tenant(service: RunningService, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs `flask tenant …` on the service's database, from this process."""
+    _, run = command_runner(monkeypatch, service.database_url)
+    return run
+
+
+def tenant_from_the_shell(service: RunningService, *words: str) -> None:
+    """`flask tenant …` as its users type it, beside the service."""
     ran = subprocess.run(
         [sys.executable, "-m", "flask", "tenant", *words],
         cwd=PROJECT,
@@ -64,14 +72,16 @@ def wait_until_told(service: RunningService, number: str, wanted: list[str]) -> 
 
 
 def test_a_change_holds_for_the_next_call(
-    service: RunningService, speech: SpeechServerThread
+    service: RunningService, speech: SpeechServerThread, tenant: Run
 ) -> None:
     """A new number is taken, and what is set is what Google gets, without a restart."""
     workers = {worker.pid for worker in service.workers()}
     assert answer(service, NEW) == ["Say", "Hangup"]
     words = ("--language", "en-US", "--model", "telephony", "--hint", "root canal")
-    tenant(service, "set", "clinic", *words, "--no-punctuation", "--profanity-filter")
-    tenant(service, "number", "add", "clinic", NEW)
+    tenant_from_the_shell(
+        service, "set", "clinic", *words, "--no-punctuation", "--profanity-filter"
+    )
+    assert tenant("number", "add", "clinic", NEW).exit_code == 0
     wait_until_told(service, NEW, ["Connect"])
     caller = next(CALLERS)
     assert place(service, NEW, spoken(caller, FRAMES)).ok
@@ -81,16 +91,17 @@ def test_a_change_holds_for_the_next_call(
     assert (config.language_code, config.model) == ("en-US", "telephony")
     assert list(config.speech_contexts[0].phrases) == ["root canal"]
     assert (config.enable_automatic_punctuation, config.profanity_filter) == (False, True)
-    tenant(service, "number", "remove", "clinic", NEW)
+    assert tenant("number", "remove", "clinic", NEW).exit_code == 0
     wait_until_told(service, NEW, ["Say", "Hangup"])
     assert answer(service, CLINIC) == ["Connect"]
     assert {worker.pid for worker in service.workers()} == workers
 
 
-def test_businesses_come_and_go(service: RunningService) -> None:
+def test_businesses_come_and_go(service: RunningService, tenant: Run) -> None:
     """One that is added takes its calls, in its way; one that is removed takes none."""
     assert answer(service, GARAGE) == ["Say", "Hangup"]
-    tenant(service, "add", "garage", "--number", GARAGE, "--forward", "+972541234567")
+    added = tenant("add", "garage", "--number", GARAGE, "--forward", "+972541234567")
+    assert added.exit_code == 0
     wait_until_told(service, GARAGE, ["Start", "Dial"])
-    tenant(service, "remove", "garage", "--yes")
+    assert tenant("remove", "garage", "--yes").exit_code == 0
     wait_until_told(service, GARAGE, ["Say", "Hangup"])

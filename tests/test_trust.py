@@ -24,12 +24,12 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 import call_log
-from app import WEBHOOK_BYTES, create_app
 from errors import SettingsError
 from frame_echo import FrameEcho, numbered_frame
+from service import WEBHOOK_BYTES, create_app
 from settings import Settings
 from speech_server_thread import SpeechServerThread
-from trust import signature_of
+from trust_settings import signature_of
 from twilio_calls import new_sid
 from twilio_stream import StreamMessages
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from trust import SECRET_KEY_LENGTH
+from trust_settings import SECRET_KEY_LENGTH
 from twilio_checks import Finding, check_settings
 
 GOOD = {

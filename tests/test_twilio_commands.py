@@ -15,11 +15,11 @@ from flask import Flask
 from running_service import PROJECT, service_environment
 from twilio_rest_server import ACCOUNT, NUMBER, TOKEN, TwilioRestServer, number_resource
 
-import app
 import twilio_commands
 from businesses import Business
 from database import db, writes
 from record_setup import database_app
+from service import create_app
 from settings import Settings
 from tenant_changes import add_number, begin_change
 from tenant_directory import add_business
@@ -378,5 +378,5 @@ def test_other_flask_commands_still_need_right_settings(tmp_path: Path) -> None:
 
 def test_the_application_has_the_commands_too() -> None:
     """`create_app()` registers them, for whoever lists or runs an application's own commands."""
-    runner = app.create_app(Settings.from_env(GOOD)).test_cli_runner()
+    runner = create_app(Settings.from_env(GOOD)).test_cli_runner()
     assert runner.invoke(args=["twilio", "check"]).exit_code == 0

@@ -36,8 +36,8 @@ from websockets.client import ClientProtocol
 from websockets.frames import Close, Frame, Opcode
 from websockets.uri import parse_uri
 
-from app import create_app
 from media_socket import MAX_MESSAGE_BYTES, PING_SECONDS, MediaSocket
+from service import create_app
 from settings import Settings
 from speech_server_thread import SpeechServerThread
 

@@ -177,6 +177,23 @@ def test_an_unknown_number_is_the_defaults_if_there_is_one() -> None:
     assert parameters(webhooks.voice(CLINIC))["tenant"] == "clinic"
 
 
+@pytest.mark.parametrize("direction", ["outbound-api", "outbound-dial"])
+@pytest.mark.parametrize("to", [BAR, "+972541111111"])
+def test_a_call_that_a_business_makes_is_its_own(
+    webhooks: Webhooks, direction: str, to: str
+) -> None:
+    """Whomever it calls: also when that is another business's number."""
+    token = parameters(webhooks.post("/voice", From=CLINIC, To=to, Direction=direction))["token"]
+    assert StreamTokens(SECRET_KEY).read(token) == StreamGrant(
+        CALL, "clinic", CallParties(CLINIC, to, direction)
+    )
+
+
+def test_a_call_from_one_business_to_another_is_that_of_the_called(webhooks: Webhooks) -> None:
+    """To Twilio it comes in, from wherever."""
+    assert parameters(webhooks.post("/voice", From=CLINIC, To=BAR))["tenant"] == "bar"
+
+
 # No room
 
 FULL = {

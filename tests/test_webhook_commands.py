@@ -124,6 +124,14 @@ def test_a_url_that_is_not_allowed_is_not_set(
     assert told(run("show", "clinic", "--json"))["url"] == "https://127.0.0.1:9999/clinic"
 
 
+def test_what_waits_goes_to_the_new_url(run: Run, engines: Engines) -> None:
+    """As the command's help says: not only what happens on later calls."""
+    assert "events that still wait for another URL" in " ".join(run("set", "--help").output.split())
+    assert run("set", "clinic", "https://93.184.216.34/new").exit_code == 0
+    waiting = WebhookQueue(engines, "w1").take(Room(1, {"garage": 2})) or []
+    assert [(one.uid, one.url) for one in waiting] == [(WAITING, "https://93.184.216.34/new")]
+
+
 def test_a_name_that_cannot_be_resolved_now_is_only_warned_of(run: Run) -> None:
     """It may be on its way into the name service."""
     done = run("set", "clinic", "https://no-such-host.invalid/hook")

@@ -5,8 +5,8 @@ What was still said on a deleted call would else be written to the next one, of 
 
 from alembic import op
 
-revision = "0003"
-down_revision = "0002"
+revision = "0004"
+down_revision = "0003"
 branch_labels = None
 depends_on = None
 
