@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, CursorResult, and_, func, or_, select
+from sqlalchemy import ColumnElement, CursorResult, and_, func, or_, select, text
 
 from business_records import calls_of, deletion_of, events_of, load_call, utterances_of
 from database import db
@@ -66,4 +66,9 @@ def _delete(tenant_id: str, which: ColumnElement[bool]) -> Deleted | None:
         deletion_of(tenant_id, Call).where(Call.id.in_(ids)),
         execution_options={"synchronize_session": False},
     )
+    if utterances and db.session.get_bind().dialect.name == "sqlite":
+        # its index only notes that words are gone, until it is written anew (0.4 s for 100,000)
+        db.session.execute(
+            text("INSERT INTO search_utterances (search_utterances) VALUES ('optimize')")
+        )
     return Deleted(len(found), utterances, events, 0)

@@ -142,6 +142,7 @@ def _prepare(engine: Engine) -> None:
         _keep_a_log(connection)
         connection.execute("PRAGMA synchronous=NORMAL")
         connection.execute("PRAGMA foreign_keys=ON")
+        connection.execute("PRAGMA secure_delete=ON")  # what a caller had deleted is overwritten
 
     @event.listens_for(engine, "begin")
     def begun(connection: Connection) -> None:

@@ -8,6 +8,7 @@ from sqlalchemy import CursorResult, Select, delete, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from models import Call, Event, Lead, ServiceState, Tenant
+from webhook_queue import TRIED_FOR
 
 BATCH = 500
 # An event that was delivered, or given up, is kept for as long as somebody may ask
@@ -26,7 +27,8 @@ def claim_purge(session: Session, at: datetime) -> bool:
 def purge_some(session: Session, at: datetime, tenant_id: str | None = None) -> int:
     """Delete at most `BATCH` old rows, of one business or of all; how many it were. 0: all is done.
 
-    With a call go its utterances, streams and events.
+    With a call go its utterances, streams and events. It stays while an event of it waits that has
+    time to arrive: for a day after it, at most.
     """
     tenants = select(Tenant.id, Tenant.keep_days)
     if tenant_id is not None:
@@ -52,9 +54,14 @@ def count_old(session: Session, at: datetime, tenant_id: str, keep_days: int) ->
 
 
 def _old(tenant_id: str, oldest: datetime, at: datetime) -> tuple[Select[int], ...]:
+    has_time = func.coalesce(Event.resent_at, Event.created_at) >= at - TRIED_FOR
+    waits = select(Event.id).where(Event.call_id == Call.id, Event.next_try_at.is_not(None))
     return (
         select(Call.id).where(
-            Call.tenant_id == tenant_id, Call.started_at < oldest, Call.ended_at.is_not(None)
+            Call.tenant_id == tenant_id,
+            Call.started_at < oldest,
+            Call.ended_at.is_not(None),
+            ~waits.where(has_time).exists(),
         ),
         select(Lead.id).where(Lead.tenant_id == tenant_id, Lead.last_call_at < oldest),
         select(Event.id).where(

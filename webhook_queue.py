@@ -25,6 +25,8 @@ from webhook_seats import Room
 
 # Of the seats of a sender; a slow one has one
 SEATS_OF_A_BUSINESS = 2
+# An event is given up so long after it happened, or was to be sent again
+TRIED_FOR = timedelta(hours=24)
 # Longer than a post may take, its name's resolution included
 LEASE_SECONDS = 45.0
 _LOOK_AT = 8

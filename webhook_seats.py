@@ -83,12 +83,9 @@ class Seats:
         busy = Counter({name: count for name, count in taken.items() if name not in slow})
         busy_slow = {name: taken[name] for name in slow}
         most = max(0, MOST_SEATS - taken.total())
-        return Room(
-            min(most, max(0, SEATS - busy.total())),
-            busy,
-            min(most, max(0, SLOW_SEATS - sum(busy_slow.values()))),
-            busy_slow,
-        )
+        seats = min(most, max(0, SEATS - busy.total()))
+        slow_seats = min(most - seats, max(0, SLOW_SEATS - sum(busy_slow.values())))
+        return Room(seats, busy, slow_seats, busy_slow)
 
     def wait_until_empty(self, seconds: float) -> bool:
         """Wait until nobody sits; False after so many seconds."""

@@ -21,13 +21,12 @@ from call_log import logger, one_line, worth_saying
 from errors import BadWebhook
 from record_messages import EventCounts
 from webhook_client import PostFailed, WebhookClient
-from webhook_queue import LEASE_SECONDS, Delivery, WebhookQueue
+from webhook_queue import LEASE_SECONDS, TRIED_FOR, Delivery, WebhookQueue
 from webhook_seats import Seat, Seats
 from webhook_signing import signed_headers
 
 Result = TypeVar("Result")
 
-TRIED_FOR = timedelta(hours=24)
 _LOOK_SECONDS = 1.0
 _NO_WEBHOOKS_SECONDS = 5.0
 _AWAY_SECONDS = 2.0

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import sqlite3
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 from api_parts import OWN_NUMBER, Office, api_app
+from databases import fresh_sqlite
 from flask import Flask
 from postgres_server import PostgresServer
 from sqlalchemy import event
@@ -139,6 +143,26 @@ def test_a_call_that_begins_while_its_number_is_deleted_stays(
     event.listen(engine, "before_cursor_execute", begin_one)
     assert office.client.delete(f"/api/numbers/{CALLER}").get_json()["calls"] == 1
     assert office.client.get(f"/api/calls/{live[0]}").status_code == 200
+
+
+def test_deleted_words_are_not_in_sqlites_file() -> None:
+    """Neither where they stood nor in the index of words; what else was said is found as before."""
+    url = fresh_sqlite()
+    path = Path(url.removeprefix("sqlite:///"))
+    office = Office(api_app(url))
+    office.call("pineapple, a secret one", "pineapples", caller=CALLER)
+    office.call("banana", caller="+972542222222")
+    assert words_in(path, b"pineapple") > 0
+    assert office.client.delete(f"/api/numbers/{CALLER}").get_json()["utterances"] == 2
+    assert words_in(path, b"pineapple") == 0
+    assert len(office.client.get("/api/search?q=banana").get_json()["results"]) == 1
+
+
+def words_in(path: Path, words: bytes) -> int:
+    """How often they stand in the file, what its log has included."""
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
+    return path.read_bytes().count(words)
 
 
 def test_errors_below_api_are_problems_and_others_are_let_be(office: Office) -> None:

@@ -29,6 +29,9 @@ def engines(database_at: str) -> Iterator[Engines]:
 def record(engines: Engines, call_sid: str, tenant_id: str, days_ago: float) -> None:
     stream = started(call_sid, tenant_id, at=AT - days_ago * DAY)
     RecordStore(engines, "w1").write([stream, said(stream, call_sid), ended(stream)])
+    with engines.writing() as session:
+        of_it = Event.payload.contains(call_sid)
+        session.execute(sa.update(Event).where(of_it).values(created_at=stream.at))
 
 
 def purge(engines: Engines, tenant_id: str | None = None) -> int:
@@ -103,6 +106,28 @@ def test_events_go_when_they_are_done(engines: Engines) -> None:
     assert purge(engines) == 1
     assert "call.started" not in [event.type for event in rows(engines, Event)]
     assert "call.ended" in [event.type for event in rows(engines, Event)]
+
+
+def test_a_call_stays_while_an_event_of_it_may_arrive(engines: Engines) -> None:
+    """Of a business that keeps for a day; when its time is over, or it has arrived, it goes."""
+    with engines.writing() as session:
+        session.get_one(Tenant, "clinic").keep_days = 1
+    for call_sid in ("CA-waits", "CA-resent", "CA-arrived", "CA-late"):
+        record(engines, call_sid, "clinic", 2)
+    with engines.writing() as session:
+        for call_sid, values in (
+            ("CA-waits", {"created_at": AT - DAY / 2}),
+            ("CA-resent", {"resent_at": AT - DAY / 2}),
+            ("CA-arrived", {"created_at": AT - DAY / 2, "next_try_at": None}),
+        ):
+            of_it = Event.payload.contains(call_sid)
+            session.execute(sa.update(Event).where(of_it).values(**values))
+    purge(engines)
+    assert calls(engines) == ["CA-waits", "CA-resent"]
+    with engines.writing() as session:
+        session.execute(sa.update(Event).values(next_try_at=None))
+    purge(engines)
+    assert calls(engines) == []
 
 
 def test_the_days_purge_falls_to_one_worker(engines: Engines) -> None:

@@ -19,9 +19,9 @@ from local_stack import free_port
 from models import Webhook
 from record_messages import EventCounts
 from webhook_client import WebhookClient
-from webhook_queue import WebhookQueue
+from webhook_queue import TRIED_FOR, WebhookQueue
 from webhook_seats import SEATS
-from webhook_sender import TRIED_FOR, WebhookSender, pause_after
+from webhook_sender import WebhookSender, pause_after
 
 CALLS, EVENTS = 6, 8
 
