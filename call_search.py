@@ -27,6 +27,7 @@ from sqlalchemy import (
     or_,
     select,
     table,
+    text,
     tuple_,
     union,
 )
@@ -75,6 +76,17 @@ class CallFilter:
     outcome: str | None = None
     live: bool | None = None
     said: Sequence[AskedWord] = ()
+
+
+def forget_deleted_words() -> None:
+    """Have SQLite's index written anew, of all businesses (0.4 s for 100,000 utterances).
+
+    Until then it only notes that the words of deleted utterances are gone.
+    """
+    if db.session.get_bind().dialect.name == "sqlite":
+        db.session.execute(
+            text("INSERT INTO search_utterances (search_utterances) VALUES ('optimize')")
+        )
 
 
 def find_calls(

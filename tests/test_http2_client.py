@@ -165,10 +165,10 @@ def test_tables_follow_all_settings_that_came_between_two_requests(sizes: list[i
             server.update_settings({SettingCodes.HEADER_TABLE_SIZE: size})
             http2.receive(server.data_to_send())
             server.receive_data(http2.data_to_send())
-        http2.open(REQUEST)
+        http2.open(REQUEST[:4])
         [request] = server.receive_data(http2.data_to_send())
         assert isinstance(request, RequestReceived)
-        assert [tuple(header) for header in request.headers] == REQUEST
+        assert [tuple(header) for header in request.headers] == REQUEST[:4]
 
 
 def test_a_new_window_is_that_of_open_streams_too() -> None:
