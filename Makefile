@@ -10,9 +10,9 @@ BIN := .venv/bin
 demo: .venv/.local
 	$(BIN)/python demo.py $(SAMPLE)
 
-# Three at a time, also on two cores: most of them wait for calls that are played at their own pace.
+# Four at a time, also on two cores: most of them wait for calls that are played at their own pace.
 test: .venv/.dev
-	$(BIN)/python -m pytest -n 3 --dist worksteal
+	$(BIN)/python -m pytest -n 4 --dist worksteal
 
 # Outages, a thousand calls with random faults, ten thousand strangers, 30 minutes of calls that come
 # and go: an hour, on a machine that has nothing else to do.
