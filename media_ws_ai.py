@@ -132,13 +132,20 @@ class MediaCall:
             )
             self._read_at = self._clock()
             self._check_start()
-            patient = True
-            for first in range(0, len(messages), BURST_FRAMES):
-                burst = messages[first : first + BURST_FRAMES]
-                if patient and self._tracks is not None:
-                    patient = self._tracks.wait_for_room(len(burst))
-                if not self._take_burst(burst):
-                    return
+            if not self._take_bursts(messages):
+                return
+            del messages  # while it waits for others, they would be kept
+
+    def _take_bursts(self, messages: list[bytes | BinaryMessage]) -> bool:
+        """Act on what one read brought; False for the `stop` that ends the call."""
+        patient = True
+        for first in range(0, len(messages), BURST_FRAMES):
+            burst = messages[first : first + BURST_FRAMES]
+            if patient and self._tracks is not None:
+                patient = self._tracks.wait_for_room(len(burst))
+            if not self._take_burst(burst):
+                return False
+        return True
 
     def _take_burst(self, burst: list[bytes | BinaryMessage]) -> bool:
         """Act on messages that came together; False for the `stop` that ends the call."""
