@@ -11,12 +11,12 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, bindparam, delete, select
+from sqlalchemy import ColumnElement, bindparam, delete, func, select
 from sqlalchemy.orm import Session, aliased
 
 from call_records import Outcome
 from database import insert_into
-from models import Call, CallStream, EndedCall, Tenant, Worker
+from models import Call, CallStream, EndedCall, Tenant, Utterance, Worker
 from outbox import Outbox
 from record_store import end_call, other_open_stream
 from usage import UsageNotes
@@ -91,7 +91,8 @@ def _give_up(session: Session, dead: ColumnElement[bool], at: datetime, resume_b
     for stream in lost:
         call = session.get_one(Call, stream.call_id, with_for_update=True)
         seen_at = session.scalar(select(Worker.seen_at).where(Worker.id == stream.worker_id))
-        seconds = max(0.0, ((seen_at or at) - stream.started_at).total_seconds())
+        seen = ((seen_at or at) - stream.started_at).total_seconds()
+        seconds = max(0.0, seen, _said_seconds(session, call, stream))
         stream.ended_at, stream.lost, stream.guessed_seconds = at, True, seconds
         call.seconds += seconds
         call.google_seconds += seconds
@@ -103,6 +104,13 @@ def _give_up(session: Session, dead: ColumnElement[bool], at: datetime, resume_b
     usage.write(session)
     session.flush()
     return len(lost)
+
+
+def _said_seconds(session: Session, call: Call, stream: CallStream) -> float:
+    """How far what was said goes into the stream: the worker's last note may be older."""
+    ends_ms = select(func.max(Utterance.end_ms)).where(Utterance.call_id == call.id)
+    before = (stream.started_at - call.started_at).total_seconds()
+    return (session.scalar(ends_ms) or 0) / 1000 - before
 
 
 class Closed(NamedTuple):

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from errors import SettingsError
+from errors import BadBusiness, SettingsError
+from language_models import check_language
 
 _FRAME_MS = 20
 # So many frames are handed on at once after a read that came late (`media_ws_ai.BURST_FRAMES`)
@@ -47,7 +48,7 @@ class Settings:
     web_concurrency: int = _whole("WEB_CONCURRENCY", 2, 1, 64)
     max_concurrent_calls: int = _whole("MAX_CONCURRENT_CALLS", 50, 1, 10_000)
 
-    stt_queue_frames: int = _whole("STT_QUEUE_FRAMES", 16, 11, 1_000)
+    stt_queue_frames: int = _whole("STT_QUEUE_FRAMES", 16, 1, 1_000)
     # Whole frames of 20 ms, or each message would leave a small one behind. 1,000 ms of 8 kHz
     # mu-law are 8,000 bytes, well under the 15,360 that are safe to send to Google.
     stt_batch_ms: int = _whole("STT_BATCH_MS", 100, 20, 1_000, step=20)
@@ -156,6 +157,11 @@ class Settings:
                 f"STT_ROTATE_SECONDS={settings.stt_rotate_seconds:g}: must be less than "
                 f"STT_ROTATE_HARD_SECONDS, which is {settings.stt_rotate_hard_seconds:g}"
             )
+        try:
+            check_language(settings.stt_language)
+        except BadBusiness as fault:
+            given = f"STT_LANGUAGE={settings.stt_language[:40]}"
+            raise SettingsError(f"{given}: must be a language of Google's: {fault}") from None
         least = settings.least_queue_frames
         if settings.stt_queue_frames < least:
             raise SettingsError(

@@ -28,7 +28,8 @@ def signature_of(settings: Settings) -> TwilioSignature | None:
             "(ALLOW_UNSIGNED=1 takes everybody, for trials on a laptop)"
         )
     if len(settings.secret_key) < SECRET_KEY_LENGTH:
-        fault = "is so short that it can be guessed" if settings.secret_key else "must be set"
+        short = f"is shorter than {SECRET_KEY_LENGTH} characters"
+        fault = short if settings.secret_key else "must be set"
         raise SettingsError(
             f"SECRET_KEY: {fault}, it signs the streams' tokens: "
             'python -c "import secrets; print(secrets.token_hex(32))" makes one'

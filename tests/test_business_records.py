@@ -59,7 +59,7 @@ MAY = {
     "usage.py": May("Usage", "adds to the month of the call's own business"),
     "outbox.py": May("Event Webhook", "writes a call's events, for the call's own business"),
     "lost_calls.py": May(
-        "Call CallStream Tenant", "ends the calls of dead workers, whosever they are"
+        "Call CallStream Tenant Utterance", "ends the calls of dead workers, whosever they are"
     ),
     "retention.py": May(
         "Call Event Lead Tenant column_descriptions",

@@ -103,6 +103,20 @@ def test_a_call_whose_worker_died_may_come_back(engines: Engines) -> None:
     assert [event.type for event in rows(engines, Event)].count("call.ended") == 1
 
 
+def test_a_lost_call_is_as_long_as_what_was_said_on_it(engines: Engines) -> None:
+    """Its worker's last note may be older; a second stream does not count the first one again."""
+    stream = started()
+    with engines.writing() as session:
+        lost_calls.note_alive(session, "dead", AT + seconds(4))
+    RecordStore(engines, "dead").write([stream, said(stream, "last words", start_ms=6_000)])
+    give_up(engines, "dead", 40)
+    assert one(engines, Call).seconds == 7.0
+    again = started(at=AT + seconds(30))
+    RecordStore(engines, "dead").write([again, said(again, "more", start_ms=5_000)])
+    give_up(engines, "dead", 60)
+    assert one(engines, Call).seconds == 7.0 + 6.0
+
+
 def test_a_call_whose_worker_died_is_lost_if_it_does_not_come_back(engines: Engines) -> None:
     """It ended when its worker did, and its length counts: that audio was sent to Google."""
     RecordStore(engines, "dead").write([started()])
