@@ -55,6 +55,10 @@ class SlowProxy:
 
         self._loop.run_until_complete(listen())
         self._loop.run_forever()
+        passing = asyncio.all_tasks(self._loop)  # what still goes on ends with the proxy
+        for task in passing:
+            task.cancel()
+        self._loop.run_until_complete(asyncio.gather(*passing, return_exceptions=True))
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
