@@ -32,7 +32,7 @@ def make_blueprint(settings: Settings, registry: CollectorRegistry) -> Blueprint
         if not directory:
             return generate_latest(registry)
         # Not by way of a registry: its lock would be a greenlet's, and this is another thread
-        collector = MultiProcessCollector(None, directory)  # type: ignore[no-untyped-call]
+        collector = MultiProcessCollector(None, directory)  # type: ignore[no-untyped-call]  # has none
         with metrics_files.reading(directory):
             return generate_latest(collector)
 

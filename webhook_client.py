@@ -144,7 +144,7 @@ class WebhookClient:
         try:
             deadline.watch(secured)
             secured.do_handshake()
-        except BaseException:
+        except BaseException:  # whatever it was, the descriptor is given back
             secured.close()
             raise
         return secured

@@ -91,7 +91,8 @@ def _spy(pid: int, seconds: int, file: Path, native: bool) -> None:
         *(str(Path(sys.executable).with_name("py-spy")), "record", "--pid", str(pid)),
         *("--format", "raw", "--output", str(file)),
         *("--duration", str(seconds), "--rate", str(SAMPLES_PER_SECOND)),
-        *(["--native"] if native else []),
+        # by whoever holds the interpreter: native threads that wait are nobody's cost
+        "--native" if native else "--gil",
     )
     spy = subprocess.run(command, capture_output=True, text=True, check=False)
     if spy.returncode:

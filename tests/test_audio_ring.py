@@ -307,7 +307,7 @@ def test_a_frame_that_comes_while_the_ring_closes_is_accounted_for(size: int) ->
     for line in range(1, 40):
         ring = AudioRing(4, 100)
         accepted, came = interrupted(
-            lambda ring=ring: ring.append(b"a" * size, 0.0),  # type: ignore[misc]
+            lambda ring=ring: ring.append(b"a" * size, 0.0),  # type: ignore[misc]  # its default
             AudioRing.append,
             line,
             ring.close,
@@ -338,10 +338,10 @@ def test_a_place_that_is_asked_for_during_a_change(
         change(after)
         allowed = (ring.place(position), after.place(position))
         place, came = interrupted(
-            lambda ring=ring: ring.place(position),  # type: ignore[misc]
+            lambda ring=ring: ring.place(position),  # type: ignore[misc]  # its default
             AudioRing.place,
             line,
-            lambda ring=ring: change(ring),  # type: ignore[misc]
+            lambda ring=ring: change(ring),  # type: ignore[misc]  # its default
         )
         if not came:
             break

@@ -66,7 +66,7 @@ def test_live_audio_is_sent_by_the_batch(serve: Serve) -> None:
     call = google.start(limits=SessionLimits(batch_ms=240))
     for count in range(1, 5):
         call.push(12)
-        google.wait_for(lambda count=count: len(google.arrived()) == 12 * count)  # type: ignore[misc]
+        google.wait_for(lambda count=count: len(google.arrived()) == 12 * count)  # type: ignore[misc]  # its default
     # the first ones may have waited for the stream to open
     assert list(google.streams[0].message_sizes)[-3:] == [1920] * 3
 
@@ -77,7 +77,7 @@ def test_a_call_in_the_usual_pace_loses_nothing(serve: Serve) -> None:
     call = google.start(limits=SessionLimits())
     for count in range(1, 41):
         call.push(5)
-        google.wait_for(lambda count=count: len(google.arrived()) == 5 * count)  # type: ignore[misc]
+        google.wait_for(lambda count=count: len(google.arrived()) == 5 * count)  # type: ignore[misc]  # its default
     assert google.arrived() == call.taken == list(range(200))
     assert set(google.streams[0].message_sizes) == {800}
 

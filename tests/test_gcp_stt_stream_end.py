@@ -196,7 +196,7 @@ def test_the_old_stream_takes_nothing_of_the_next_ones_audio(serve: Serve, lines
     call = google.start()
     for seam in range(seams):
         call.push(5)
-        google.wait_for(lambda seam=seam: google.streams[seam + 1].config is not None)  # type: ignore[misc]
+        google.wait_for(lambda seam=seam: google.streams[seam + 1].config is not None)  # type: ignore[misc]  # its default
     call.push(40).session.close()
     assert [stream.audio_bytes for stream in google.streams][-1] == (5 * seams + 40) * 160
     # what they had is counted, and nothing else of them is kept

@@ -80,7 +80,7 @@ def test_every_byte_is_taken_once_in_order(
     for number, (pause, size) in enumerate(frames, start=len(waiting)):
         now += pause
         everything += bytes([number % 256]) * size
-        scene.at(now, lambda size=size: scene.push(1, size))  # type: ignore[misc]
+        scene.at(now, lambda size=size: scene.push(1, size))  # type: ignore[misc]  # its default
     scene.at(now, scene.hang_up)
     scene.feed.start(start)
     assert scene.take_all() == everything[start:]

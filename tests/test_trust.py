@@ -148,7 +148,7 @@ def test_a_closed_socket_no_longer_counts_as_half_open(door: RunningService) -> 
         before = door.count("[WS] closed: 1000")
         with upgrade(door, "/media", upgrade_headers()):
             pass
-        door.wait_for(lambda lines, n=before: sum("[WS] closed: 1000" in x for x in lines) > n)  # type: ignore[misc]
+        door.wait_for(lambda lines, n=before: sum("[WS] closed: 1000" in x for x in lines) > n)  # type: ignore[misc]  # its default
     assert live_calls(door) == 0
 
 
